@@ -1,0 +1,58 @@
+# Needs only Python >= 3.11, git and make: every target sets up what it uses in .venv.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BIN := .venv/bin
+UV_VERSION := 0.13.8
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup setup-dev demo test lint format schemas lock bench clean-demo
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.installed: envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Midnight needs Python 3.11 or newer; choose one with make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed envs/requirements-dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r envs/requirements-dev.lock
+	@touch $@
+
+setup: .venv/.installed  ## the locked environment in .venv
+setup-dev: .venv/.installed-dev
+
+demo: setup  ## the whole chain on generated slides, into results/demo/report.html
+	@$(SNAKEMAKE) --profile profiles/demo all
+	@echo "Report: results/demo/report.html"
+
+test: setup-dev  ## the test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+
+lint: setup-dev  ## formatting, types, Snakemake's own lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+	$(BIN)/snakemake --lint
+
+format: setup-dev  ## format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+schemas: setup  ## write config/schemas/ from the dataclasses
+	$(BIN)/midnight config schemas
+
+lock: setup  ## resolve envs/*.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-header --no-annotate -p 3.11 -o envs/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --quiet -c envs/requirements.lock --universal --generate-hashes --no-header --no-annotate -p 3.11 -o envs/requirements-dev.lock
+
+clean-demo:  ## forget the demo's results
+	rm -rf results/demo

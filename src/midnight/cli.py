@@ -1,0 +1,112 @@
+"""`midnight`: what a person runs by hand. The workflow itself is `snakemake`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from midnight import __version__
+from midnight.config import CONFIG_DIR, Config, load_config, load_recipe, plain, read_yaml, recipe_names
+from midnight.errors import MidnightError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a `MidnightError` is one line on standard error and exit status 1."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except MidnightError as error:
+        sys.exit(f"midnight: error: {error}")
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(prog="midnight", description=__doc__)
+    top.add_argument("--version", action="version", version=f"midnight {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="check this machine and say what to do about each failure")
+    _add_config(doctor)
+    doctor.set_defaults(run=run_doctor)
+
+    config = commands.add_parser("config", help="show recipes, write JSON schemas").add_subparsers(required=True)
+    show = config.add_parser("show", help="print a recipe with everything resolved")
+    show.add_argument("recipe", help="a name from config/recipes/, e.g. midnight-12k")
+    show.set_defaults(run=run_config_show)
+    recipes = config.add_parser("recipes", help="list the recipes")
+    recipes.set_defaults(run=lambda _: print("\n".join(recipe_names())))
+    schemas = config.add_parser("schemas", help="write config/schemas/*.json from the dataclasses")
+    schemas.set_defaults(run=run_config_schemas)
+
+    slides = commands.add_parser("slides", help="query and pin slide manifests").add_subparsers(required=True)
+    pin = slides.add_parser("pin", help="write a cohort's manifest: what `manifest:` in the configuration can name")
+    pin.add_argument("cohort")
+    pin.add_argument("output", type=Path)
+    _add_config(pin)
+    pin.set_defaults(run=run_slides_pin)
+
+    tiles = commands.add_parser("tiles", help="look at tiles").add_subparsers(required=True)
+    sheet = tiles.add_parser("show", help="contact sheet of accepted and rejected tiles of a slide")
+    sheet.add_argument("slide", type=Path)
+    sheet.add_argument("--recipe", default="midnight-12k", help="whose tile settings (default: %(default)s)")
+    sheet.add_argument("--output", type=Path, default=Path("tiles.png"), help="PNG to write (default: %(default)s)")
+    sheet.add_argument("--count", type=int, default=24, help="tiles of each kind (default: %(default)s)")
+    sheet.add_argument("--seed", type=int, default=0)
+    sheet.set_defaults(run=run_tiles_show)
+    return top
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    default = CONFIG_DIR / "config.yaml"
+    command.add_argument("--configfile", type=Path, default=default, help="default: config/config.yaml")
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    return load_config(read_yaml(arguments.configfile), str(arguments.configfile))
+
+
+def run_doctor(arguments: argparse.Namespace) -> None:
+    """`midnight doctor`."""
+    from midnight.doctor import doctor
+
+    doctor(_config(arguments))
+
+
+def run_config_show(arguments: argparse.Namespace) -> None:
+    """`midnight config show RECIPE`."""
+    import yaml
+
+    print(yaml.safe_dump(plain(load_recipe(arguments.recipe)), sort_keys=False), end="")
+
+
+def run_config_schemas(_: argparse.Namespace) -> None:
+    """`midnight config schemas`."""
+    from midnight.config.schemas import write_schemas
+
+    for path in write_schemas(CONFIG_DIR / "schemas"):
+        print(path)
+
+
+def run_slides_pin(arguments: argparse.Namespace) -> None:
+    """`midnight slides pin COHORT FILE`."""
+    from midnight.slides.pin import pin_manifest
+
+    config = _config(arguments)
+    if arguments.cohort not in config.cohorts:
+        raise MidnightError(f"no cohort {arguments.cohort!r} in {arguments.configfile}; it has {list(config.cohorts)}")
+    pin_manifest(arguments.cohort, config.cohorts[arguments.cohort], config.gdc, arguments.output)
+    print(arguments.output)
+
+
+def run_tiles_show(arguments: argparse.Namespace) -> None:
+    """`midnight tiles show SLIDE`."""
+    from midnight.tiles.examples import write_sheet
+
+    write_sheet(arguments.slide, load_recipe(arguments.recipe).tiles, arguments.count, arguments.seed, arguments.output)
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Typed configuration with defaults and documentation."""
+
+from midnight.config.fields import build, plain, schema
+from midnight.config.load import CONFIG_DIR, initial_recipe, load_config, load_recipe, merge, read_yaml, recipe_names
+from midnight.config.pipeline import Cohort, Config, Evaluation, Gdc, Mlflow, Run, Tissue
+from midnight.config.recipe import Backbone, Crops, Heads, HsvFilter, Loss, Optimizer, Recipe, Tiles, Training
+
+__all__ = [
+    "CONFIG_DIR",
+    "Backbone",
+    "Cohort",
+    "Config",
+    "Crops",
+    "Evaluation",
+    "Gdc",
+    "Heads",
+    "HsvFilter",
+    "Loss",
+    "Mlflow",
+    "Optimizer",
+    "Recipe",
+    "Run",
+    "Tiles",
+    "Tissue",
+    "Training",
+    "build",
+    "initial_recipe",
+    "load_config",
+    "load_recipe",
+    "merge",
+    "plain",
+    "read_yaml",
+    "recipe_names",
+    "schema",
+]

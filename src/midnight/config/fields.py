@@ -1,0 +1,119 @@
+"""From dataclasses to checked values and JSON schemas: one source of truth for every key."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from midnight.errors import ConfigError
+
+T = TypeVar("T")
+SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
+
+def key(default: Any = dataclasses.MISSING, doc: str = "", **limits: Any) -> Any:
+    """A documented dataclass field; `limits` are JSON schema keywords such as `minimum`."""
+    metadata = {"doc": doc, "limits": limits}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def schema(cls: type) -> dict[str, Any]:
+    """The JSON schema of a dataclass; unknown keys are rejected, docs become descriptions."""
+    hints = typing.get_type_hints(cls)
+    properties, required = {}, []
+    for field in dataclasses.fields(cls):
+        properties[field.name] = _type_schema(hints[field.name], field.metadata.get("limits", {}))
+        if doc := field.metadata.get("doc"):
+            properties[field.name]["description"] = doc
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            required.append(field.name)
+    out: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
+    return out | ({"required": required} if required else {})
+
+
+def _type_schema(kind: Any, limits: Mapping[str, Any]) -> dict[str, Any]:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        inner = [_type_schema(arg, limits) for arg in args if arg is not type(None)]
+        nullable = [{"type": "null"}] if type(None) in args else []
+        return {"anyOf": [*inner, *nullable]}
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin is tuple and args[-1] is not Ellipsis:
+        items = [_type_schema(arg, limits) for arg in args]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    if origin in (tuple, list):
+        length = {name: limits[name] for name in ("minItems",) if name in limits}
+        rest = {name: value for name, value in limits.items() if name not in length}
+        return {"type": "array", "items": _type_schema(args[0], rest)} | length
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _type_schema(args[1], limits)}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return schema(kind)
+    return ({} if kind is Any else {"type": SCALARS[kind]}) | dict(limits)
+
+
+def validate(cls: type, value: Any, where: str) -> None:
+    """Check a JSON-like value against the schema of `cls`.
+
+    Raises:
+        ConfigError: `where` (a file) and the dotted key that is wrong, what is wrong, what is allowed.
+    """
+    import jsonschema
+
+    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(cls)).iter_errors(value))
+    if problem is not None:
+        raise ConfigError(f"{where}: {_explain(problem)}")
+
+
+def _explain(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem.absolute_path) or "(top level)"
+    if problem.validator == "additionalProperties":
+        allowed = problem.schema.get("properties", {})
+        unknown = sorted(set(problem.instance) - set(allowed))
+        return f"{place}: unknown key {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(allowed))}"
+    if problem.validator == "required":
+        missing = sorted(set(problem.validator_value) - set(problem.instance))
+        return f"{place}: missing key {', '.join(map(repr, missing))}"
+    return f"{place}: {problem.message}"
+
+
+def build(cls: type[T], value: Mapping[str, Any], where: str) -> T:
+    """A dataclass from a JSON-like mapping, checked first; lists become tuples where the field is one.
+
+    Raises:
+        ConfigError: see `validate`.
+    """
+    validate(cls, value, where)
+    return _convert(cls, value)
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if value is None:
+        return None
+    if origin in (Union, types.UnionType):
+        return _convert(next(arg for arg in args if arg is not type(None)), value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _convert(hints[name], item) for name, item in value.items()})
+    if origin in (tuple, list):
+        kinds = [args[0]] * len(value) if origin is list or args[-1] is Ellipsis else args
+        return origin(_convert(item_kind, item) for item_kind, item in zip(kinds, value, strict=True))
+    if origin is dict:
+        return {name: _convert(args[1], item) for name, item in value.items()}
+    return float(value) if kind is float else value
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as nested dicts and lists, ready for YAML, JSON or hashing."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,119 @@
+"""The pipeline's configuration: `config/config.yaml`, `demo.yaml`, `local.yaml`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from midnight.config.fields import key
+from midnight.config.recipe import HsvFilter
+
+
+@dataclass(frozen=True)
+class Gdc:
+    """The Genomic Data Commons, or a service that speaks its protocol."""
+
+    api: str = key("https://api.gdc.cancer.gov", "base URL; $VARIABLES are expanded")
+    token_file: str | None = key(None, "file with a token for controlled data; never logged")
+    parallel: int = key(8, "downloads at a time per job", minimum=1)
+    retries: int = key(8, "attempts per file, with growing pauses", minimum=1)
+    backoff: float = key(1.0, "first pause, seconds; doubles, with jitter", minimum=0)
+    timeout: float = key(60.0, "seconds without a byte before an attempt fails", exclusiveMinimum=0)
+    page_size: int = key(2000, "rows per /files request", minimum=1)
+    filters: dict[str, list[str]] = key(
+        lambda: {
+            "cases.project.program.name": ["TCGA"],
+            "experimental_strategy": ["Diagnostic Slide"],
+            "data_type": ["Slide Image"],
+            "data_format": ["SVS"],
+        },
+        "field: allowed values; all must hold",
+    )
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Where a cohort's slides come from."""
+
+    source: Literal["gdc", "local"] = key(doc="gdc: query and download; local: a folder or CSV of slides")
+    path: str | None = key(None, "local: folder, or CSV with a column `path` (and optionally slide_id, mpp)")
+    manifest: str | None = key(None, "gdc: a pinned manifest (GDC's own or ours) instead of a query")
+    exclude: str | None = key(None, "CSV with columns file_id (or slide_id) and reason: slides left out")
+    limit: int | None = key(None, "only the first N slides of the sorted manifest", minimum=1)
+
+
+@dataclass(frozen=True)
+class Otsu:
+    """Otsu's threshold on saturation, with ink removed."""
+
+    blur_um: float = key(16.0, "median blur before the threshold, µm", minimum=0)
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Tissue masks on thumbnails."""
+
+    segmenter: Literal["hsv", "otsu"] = key("hsv", "how tissue is found")
+    mpp: float = key(8.0, "µm per mask pixel, about", exclusiveMinimum=0)
+    hsv: HsvFilter = key(HsvFilter, "ranges of tissue pixels (min_fraction is not used)")
+    otsu: Otsu = key(Otsu, "settings of the otsu segmenter")
+    close_um: float = key(40.0, "closing of the mask, µm", minimum=0)
+    min_area_mm2: float = key(0.02, "pieces and holes smaller than this are removed", minimum=0)
+    workers: int = key(4, "slides segmented at a time per job", minimum=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a recipe on a mixture of cohorts."""
+
+    recipe: str = key(doc="file of config/recipes/ without .yaml")
+    cohorts: dict[str, float] = key(doc="cohort: share of the tiles", exclusiveMinimum=0)
+    override: dict[str, Any] = key(dict, "recipe keys to change, nested as in the recipe")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The generator of demo slides and demo benchmarks."""
+
+    slides: int = key(8, "slides, of which the last two are damaged on the way", minimum=3)
+    size: int = key(6144, "side of a slide, px", minimum=1024)
+    benchmark_scale: float = key(1.0, "size of the demo benchmarks, 1 = as in config/tasks.yaml", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, how."""
+
+    models: list[str] = key(list, "entries of config/models.yaml")
+    tasks: list[str] = key(list, "entries of config/tasks.yaml")
+    protocol: str = key("paper", "protocol of config/tasks.yaml: paper, eva-default, demo, …")
+    sizes: list[int] = key(list, "input sizes, px; empty = each model's own", minimum=14)
+    poolings: list[Literal["cls", "cls_mean"]] = key(lambda: ["cls", "cls_mean"], "CLS, CLS+Mean")
+    data_root: str = key("data/benchmarks", "folder of the downstream data sets")
+    batch_size: int = key(64, "images per forward pass", minimum=1)
+    workers: int = key(2, "image-decoding threads", minimum=0)
+    accelerator: str = key("auto", "auto, cpu or gpu")
+
+
+@dataclass(frozen=True)
+class Mlflow:
+    """Experiment tracking; a dead server never stops training."""
+
+    tracking_uri: str | None = key(None, "null: sqlite below results_dir; 'off': none")
+    experiment: str = key("midnight", "experiment's name")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole pipeline."""
+
+    results_dir: str = key("results", "what the rules write")
+    data_dir: str = key("data", "raw slides")
+    data: Literal["real", "demo"] = key("real", "demo: generated data, marked as such everywhere")
+    seed: int = key(0, "of splits and samples outside training", minimum=0)
+    shard_size: int = key(64, "slides per job", minimum=1)
+    cohorts: dict[str, Cohort] = key(dict, "name: source")
+    gdc: Gdc = key(Gdc, "the GDC service")
+    tissue: Tissue = key(Tissue, "tissue masks")
+    runs: dict[str, Run] = key(dict, "training runs by name")
+    evaluation: Evaluation = key(Evaluation, "models, tasks, protocol")
+    mlflow: Mlflow = key(Mlflow, "experiment tracking")
+    demo: Demo | None = key(None, "only in config/demo.yaml")

@@ -1,0 +1,147 @@
+"""A training recipe: one YAML of `config/recipes/`, every key with its default and its source.
+
+Sources: [P] the Midnight paper (arXiv 2504.05186), [K] Kaiko-FM (2404.15217), [V2] Virchow2 (2408.00738),
+[D2] DINOv2 (2304.07193), [T] Tellez et al. 2019; [our choice] where none of them states a value.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from midnight.config.fields import key
+
+
+@dataclass(frozen=True)
+class HsvFilter:
+    """A tile passes when at least `min_fraction` of its pixels lie in all three ranges (OpenCV's 8-bit HSV)."""
+
+    hue: tuple[int, int] = key((90, 180), "inclusive, 0-180 [P, V2]", minimum=0, maximum=180)
+    saturation: tuple[int, int] = key((8, 255), "inclusive, 0-255 [P, V2]", minimum=0, maximum=255)
+    value: tuple[int, int] = key((103, 255), "inclusive, 0-255 [P, V2]", minimum=0, maximum=255)
+    min_fraction: float = key(0.6, "share of the tile's pixels [P, V2]", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Which tiles are drawn from the slides."""
+
+    size: int = key(256, "side of a tile, px [P]", exclusiveMinimum=0)
+    mpps: tuple[float, ...] = key((0.25, 0.5, 1.0, 2.0), "target µm/px [P]", exclusiveMinimum=0, minItems=1)
+    mpp_weights: tuple[float, ...] | None = key(None, "weight of each mpp; uniform if null [our choice]", minimum=0)
+    foreground: float = key(0.4, "least share of tissue in a tile [P]", minimum=0, maximum=1)
+    hsv_filter: HsvFilter | None = key(HsvFilter, "tile filter; null switches it off [P]")
+    hed_sigma: float = key(0.05, "strength of the HED augmentation, 0 = off [T: light; our choice]", minimum=0)
+    upsample: bool = key(False, "draw mpps finer than the slide has, by upsampling [our choice]")
+    slide_weights: Literal["uniform", "area"] = key("uniform", "slides equally or by tissue area [our choice]")
+    max_open_slides: int = key(16, "open slides per worker", minimum=1)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Multi-crop views of a tile and their photometric augmentation."""
+
+    global_size: int = key(224, "side of the two global crops, px [P]", exclusiveMinimum=0)
+    local_size: int = key(98, "side of a local crop, px [P]", exclusiveMinimum=0)
+    n_local: int = key(8, "local crops per tile [D2]", minimum=0)
+    global_scale: tuple[float, float] = key((0.32, 1.0), "area range of a global crop [D2]", minimum=0, maximum=1)
+    local_scale: tuple[float, float] = key((0.05, 0.32), "area range of a local crop [D2]", minimum=0, maximum=1)
+    jitter: tuple[float, float, float, float] = key(
+        (0.4, 0.4, 0.2, 0.1), "brightness, contrast, saturation, hue [D2]", minimum=0
+    )
+    jitter_p: float = key(0.8, "probability of colour jitter [D2]", minimum=0, maximum=1)
+    grayscale_p: float = key(0.0, "probability of grey (DINOv2: .2; off for H&E [our choice])", minimum=0, maximum=1)
+    blur_p: tuple[float, float, float] = key(
+        (1.0, 0.1, 0.5), "blur: first global, second global, locals [D2]", minimum=0, maximum=1
+    )
+    solarize_p: float = key(0.2, "solarize on the second global [D2]", minimum=0, maximum=1)
+    flips: bool = key(True, "horizontal and vertical flips [our choice]")
+    rotations: bool = key(True, "rotations by multiples of 90° [our choice]")
+    mean: tuple[float, float, float] = key((0.5, 0.5, 0.5), "normalisation mean [K]")
+    std: tuple[float, float, float] = key((0.5, 0.5, 0.5), "normalisation standard deviation [K]")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The vision transformer: a timm model name and how it starts."""
+
+    arch: str = key("vit_giant_patch14_dinov2", "timm model name [P: ViT-g/14]")
+    kwargs: dict[str, Any] = key(dict, "further arguments of timm.create_model (depth, embed_dim, patch_size, …)")
+    drop_path: float = key(0.4, "stochastic depth of the student [D2]", minimum=0, maximum=1)
+    layer_scale: float | None = key(None, "LayerScale at init; null keeps timm's. 1.0 from scratch", exclusiveMinimum=0)
+    init: str = key("random", "random, run:NAME (another run's teacher) or a weights file in DINOv2/timm/HF layout")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Projection heads of DINO and iBOT."""
+
+    prototypes: int = key(65536, "prototypes per head [D2]", minimum=2)
+    hidden: int = key(2048, "width of the MLP [D2]", minimum=1)
+    bottleneck: int = key(256, "width before the prototypes [D2: 256; OpenMidnight: 384]", minimum=1)
+    layers: int = key(3, "layers of the MLP [D2]", minimum=1)
+    shared: bool = key(False, "one head for DINO and iBOT; [D2] has two")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Weights and temperatures of the objective: DINO + iBOT + regularizer."""
+
+    dino: float = key(1.0, "weight of DINO [D2]", minimum=0)
+    ibot: float = key(1.0, "weight of iBOT [D2]", minimum=0)
+    regularizer: Literal["kde", "koleo", "none"] = key("kde", "[P, V2]: kde; [D2]: koleo")
+    regularizer_weight: float = key(0.05, "[V2]: .05; [D2] KoLeo: .1", minimum=0)
+    kde_kappa: float = key(5.0, "concentration of the KDE kernel [V2]", exclusiveMinimum=0)
+    gather_regularizer: bool = key(True, "regularize over all ranks' embeddings [our choice]")
+    student_temperature: float = key(0.1, "[D2]", exclusiveMinimum=0)
+    teacher_temperature: tuple[float, float] = key((0.04, 0.07), "warmed up from, to [D2]", exclusiveMinimum=0)
+    teacher_warmup: float = key(0.3, "share of the run over which it warms up [our choice]", minimum=0, maximum=1)
+    sinkhorn_iterations: int = key(3, "[D2]", minimum=1)
+    mask_probability: float = key(0.5, "share of global crops with masked patches [D2]", minimum=0, maximum=1)
+    mask_ratio: tuple[float, float] = key((0.1, 0.5), "range of the masked share [D2]", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW and its schedules; shares are of the whole run."""
+
+    base_lr: float = key(3.5e-4, "peak = base · √(batch/1024) [P; rule: D2]", exclusiveMinimum=0)
+    min_lr: float = key(1e-6, "lr at the end [D2]", minimum=0)
+    warmup: float = key(0.1, "share of linear warm-up [our choice]", minimum=0, maximum=1)
+    weight_decay: tuple[float, float] = key((0.04, 0.2), "cosine from, to [D2]", minimum=0)
+    layer_decay: float = key(1.0, "lr factor per layer from the top [D2: 1.0 for ViT-g]", exclusiveMinimum=0, maximum=1)
+    patch_embed_lr: float = key(0.2, "lr factor of the patch embedding [D2]", exclusiveMinimum=0)
+    betas: tuple[float, float] = key((0.9, 0.999), "AdamW [D2]", minimum=0, maximum=1)
+    clip_grad: float = key(3.0, "largest gradient norm [D2]", exclusiveMinimum=0)
+    freeze_last_layer: float = key(0.01, "share of the run with frozen prototypes [D2]", minimum=0, maximum=1)
+    momentum: tuple[float, float] = key((0.994, 1.0), "EMA of the teacher, cosine from, to [D2]", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Length, batch and bookkeeping of the run."""
+
+    iterations: int = key(1_000_000, "micro-steps; an optimizer step every `accumulation` [P]", minimum=1)
+    schedule_iterations: int | None = key(None, "length of the schedules if not `iterations`", minimum=1)
+    gpus: int = key(32, "processes [P]", minimum=1)
+    batch_size: int = key(12, "tiles per process and micro-step [P]", minimum=1)
+    accumulation: int = key(2, "micro-steps per optimizer step [P]", minimum=1)
+    precision: Literal["float32", "bfloat16"] = key("bfloat16", "of the forward pass [our choice]")
+    checkpoint_every: int = key(2500, "micro-steps between checkpoints [our choice]", minimum=1)
+    keep_checkpoints: int = key(3, "newest checkpoints kept [our choice]", minimum=1)
+    log_every: int = key(10, "micro-steps between lines of metrics.jsonl [our choice]", minimum=1)
+    workers: int = key(8, "data-loading processes per GPU, 0 = in the main one [our choice]", minimum=0)
+    max_nonfinite: int = key(5, "consecutive non-finite losses before the run stops [our choice]", minimum=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run depends on besides the slides."""
+
+    name: str = key("", "the file's name; filled in by the loader")
+    tiles: Tiles = key(Tiles, "which tiles are drawn")
+    crops: Crops = key(Crops, "multi-crop views")
+    backbone: Backbone = key(Backbone, "the vision transformer")
+    heads: Heads = key(Heads, "projection heads")
+    loss: Loss = key(Loss, "the objective")
+    optimizer: Optimizer = key(Optimizer, "AdamW and schedules")
+    training: Training = key(Training, "length and batch")
+    seed: int = key(0, "of everything random in the run", minimum=0)

@@ -1,0 +1,17 @@
+"""Errors that a person can act on."""
+
+
+class MidnightError(Exception):
+    """Something asked for can't be done.
+
+    The message is one line: which file or key, what is wrong with it, what to do about it.
+    The command line and the workflow's scripts print it without a traceback.
+    """
+
+
+class ConfigError(MidnightError):
+    """A configuration file, a recipe or a manifest is not what it should be."""
+
+
+class ServiceError(MidnightError):
+    """A remote service (GDC, a model hub) did not answer as it should."""

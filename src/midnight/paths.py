@@ -1,0 +1,64 @@
+"""Where everything lies. The one place in which result paths are built."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below `results_dir` (what rules write) and `data_dir` (big raw data), as strings for Snakemake.
+
+    Arguments may be names or wildcards in braces: `layout.tissue("{cohort}", "{shard}")`.
+    """
+
+    results_dir: str
+    data_dir: str
+
+    def _at(self, *parts: str) -> str:
+        return str(Path(self.results_dir, *parts))
+
+    def manifest(self, cohort: str) -> str:
+        return self._at("cohorts", cohort, "manifest.tsv")
+
+    def shard(self, cohort: str, shard: str) -> str:
+        return self._at("cohorts", cohort, "shards", f"{shard}.tsv")
+
+    def slides(self, cohort: str, shard: str) -> str:
+        return self._at("slides", cohort, f"{shard}.tsv")
+
+    def raw(self, cohort: str) -> str:
+        return str(Path(self.data_dir, cohort))
+
+    def tissue(self, cohort: str, shard: str) -> str:
+        return self._at("tissue", cohort, f"{shard}.parquet")
+
+    def tissue_index(self, cohort: str) -> str:
+        return self._at("tissue", cohort, "index.parquet")
+
+    def tissue_page(self, cohort: str) -> str:
+        return self._at("tissue", cohort, "qc.html")
+
+    def model(self, run: str, name: str = "") -> str:
+        """`models/{run}/` or one file in it (`teacher.safetensors`, `model.json`, `metrics.jsonl`, …)."""
+        return self._at("models", run, name) if name else self._at("models", run)
+
+    def embeddings(self, model: str, size: str, task: str) -> str:
+        return self._at("embeddings", model, size, task)
+
+    def score(self, model: str, size: str, pooling: str, task: str) -> str:
+        return self._at("scores", model, size, pooling, f"{task}.json")
+
+    def table(self, name: str) -> str:
+        return self._at("tables", name)
+
+    def figure(self, name: str) -> str:
+        return self._at("figures", name)
+
+    def report(self) -> str:
+        return self._at("report.html")
+
+    def log(self, *parts: str) -> str:
+        return self._at("logs", *parts) + ".log"
+
+    def benchmark(self, *parts: str) -> str:
+        return self._at("benchmarks", *parts) + ".tsv"

@@ -1,0 +1,30 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of shared material beside the checkout, when there is one."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no ../shared beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data(shared_dir: Path) -> Path:
+    """Real slides and labelled fields, when they are there."""
+    folder = shared_dir / "data" / "real"
+    if not folder.is_dir():
+        pytest.skip("no real slides in ../shared/data/real")
+    return folder

@@ -1,0 +1,33 @@
+"""Data walks one way: a later room of the house may import an earlier one, never the reverse."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOMS = ["slides", "tissue", "tiles", "ssl", "evaluate", "report", "demo"]
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "midnight"
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("midnight.")} & set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_imports_a_later_one(room: str) -> None:
+    files = sorted((SOURCE / room).rglob("*.py"))
+    assert files
+    allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    assert {str(path): imported_rooms(path) - allowed for path in files if imported_rooms(path) - allowed} == {}
+
+
+def test_the_core_imports_no_room_but_the_command_line_does() -> None:
+    files = [path for path in [*SOURCE.glob("*.py"), *(SOURCE / "config").glob("*.py")] if path.name != "cli.py"]
+    assert {path.name: imported_rooms(path) for path in files if imported_rooms(path)} == {}

@@ -1,0 +1,38 @@
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import os, sys
+from midnight.logs import redirect
+from midnight.errors import MidnightError
+with redirect(sys.argv[1]):
+    print("to the log")
+    os.system("echo child too")
+    {action}
+"""
+
+
+def run(action: str, log: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", SCRIPT.format(action=action), log], capture_output=True, text=True)
+
+
+def test_output_goes_to_the_log_also_from_children(tmp_path: Path) -> None:
+    result = run("pass", tmp_path / "deep" / "a.log")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert set((tmp_path / "deep" / "a.log").read_text().split("\n")) == {"child too", "to the log", ""}
+
+
+def test_midnight_error_is_one_line_and_status_1(tmp_path: Path) -> None:
+    result = run("raise MidnightError('a.svs: broken;\\n  delete it')", tmp_path / "a.log")
+    assert result.returncode == 1
+    assert result.stderr == "midnight: error: a.svs: broken; delete it\n"
+    assert "Traceback" not in (tmp_path / "a.log").read_text()
+
+
+def test_other_errors_leave_their_traceback_in_the_log(tmp_path: Path) -> None:
+    result = run("1 / 0", tmp_path / "a.log")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "ZeroDivisionError" in result.stderr
+    assert "Traceback" in (tmp_path / "a.log").read_text()
