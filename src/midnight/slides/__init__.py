@@ -1,0 +1,1 @@
+"""Where slides come from: manifests, the GDC, local folders, downloads, quarantine."""

@@ -1,0 +1,196 @@
+"""One slide from the service to disk: resumed, retried, checked; named like a slide only when its md5 is right."""
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from midnight.errors import MidnightError
+from midnight.hashing import hash_file
+from midnight.slides.gdc import GdcClient
+from midnight.slides.quarantine import QuarantineError
+from midnight.slides.record import Slide
+from midnight.slides.retry import RefusedError, TransientError
+from midnight.slides.verified import is_verified, remember, sidecar
+
+logger = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 100
+"""However little each attempt brings, a file is given up after so many more than `gdc.retries`."""
+
+Report = Callable[[int], None]
+"""Told of bytes that arrived (positive) or had to be thrown away (negative)."""
+
+
+class UnreachableError(Exception):
+    """No attempt got as far as a body: the service rather than this slide is at fault."""
+
+
+class MismatchError(Exception):
+    """What arrived is not the file of the manifest."""
+
+
+def slide_path(raw_dir: Path, slide: Slide) -> Path:
+    """Where a slide lies: `raw_dir/{file_id}/{file_name}`, as gdc-client lays them out."""
+    return raw_dir / slide.file_id / slide.file_name
+
+
+def partial_path(path: Path) -> Path:
+    """Where a slide's bytes gather until it is whole and checked."""
+    return path.with_name(path.name + ".partial")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def download(client: GdcClient, slide: Slide, raw_dir: Path, report: Report) -> Path:
+    """Make sure that a slide is on disk, whole, with the right md5; resumes what an earlier run began.
+
+    Args:
+        client: the service.
+        slide: what to fetch.
+        raw_dir: the cohort's folder of raw files.
+        report: told of progress, in bytes; an earlier run's bytes are not reported.
+
+    Raises:
+        QuarantineError: this slide can't be had: the service refuses it, cuts it short, or its md5 is wrong twice.
+        UnreachableError: the service did not answer.
+        MidnightError: the disk is full or can't be written.
+        StoppedError: another slide ended the job.
+    """
+    path = slide_path(raw_dir, slide)
+    with writing(path.parent, slide.size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_verified(path, slide):
+            return path
+        if path.exists():
+            logger.warning("%s: is not the file of the manifest (size or md5); fetched again", path)
+            report(-min(size_of(path), slide.size))
+        path.unlink(missing_ok=True)
+        sidecar(path).unlink(missing_ok=True)
+    _download_checked(client, slide, partial_path(path), report)
+    with writing(path.parent, 0):
+        partial_path(path).replace(path)
+        remember(path, slide)
+    return path
+
+
+def _download_checked(client: GdcClient, slide: Slide, partial: Path, report: Report) -> None:
+    for last in (False, True):
+        try:
+            _complete(client, slide, partial, report)
+            _check(slide, partial)
+            return
+        except MismatchError as error:
+            logger.warning("%s: %s; %s", slide.slide_id, error, "given up" if last else "fetched again as a whole")
+            _discard(partial, report)
+            if last:
+                raise QuarantineError(f"{error} (fetched again as a whole, with the same outcome)") from error
+
+
+def _check(slide: Slide, partial: Path) -> None:
+    with writing(partial.parent, 0), partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    md5 = hash_file(partial, "md5")
+    if md5 != slide.md5:
+        raise MismatchError(f"md5 mismatch: expected {slide.md5}, got {md5}")
+
+
+def _complete(client: GdcClient, slide: Slide, partial: Path, report: Report) -> None:
+    """Ask for the missing bytes until there are as many as the manifest says."""
+    best = size_of(partial)
+    attempts = idle = 0
+    while size_of(partial) != slide.size:
+        attempts += 1
+        try:
+            _receive(client, slide, partial, report)
+            error = TransientError("the service ended the file early", served=True)
+        except TransientError as failure:
+            error = failure
+        except RefusedError as refusal:
+            raise QuarantineError(str(refusal)) from refusal
+        size = size_of(partial)
+        if size == slide.size:
+            return
+        idle = 1 if size > best else idle + 1
+        best = max(best, size)
+        logger.info("%s: attempt %d: %d of %d bytes: %s", slide.slide_id, attempts, size, slide.size, error)
+        if idle >= client.gdc.retries or attempts >= client.gdc.retries + MOST_ATTEMPTS:
+            raise _failure(slide, size, attempts, error)
+        client.pause(idle, error.retry_after)
+
+
+def _failure(slide: Slide, size: int, attempts: int, error: TransientError) -> Exception:
+    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    if not (error.served and size):
+        return UnreachableError(f"{error} after {times}")
+    return QuarantineError(f"incomplete: {size} of {slide.size} bytes after {times}: {error}")
+
+
+def _receive(client: GdcClient, slide: Slide, partial: Path, report: Report) -> None:
+    """One attempt: append to the partial file what the service sends."""
+    if size_of(partial) > slide.size:
+        _discard(partial, report)
+    offset = size_of(partial)
+    with client.open(slide.file_id, offset) as response:
+        if response.status_code == 416 or (response.status_code == 206 and _start(response) != offset):
+            _discard(partial, report)
+            raise TransientError("the service could not resume the file; the next attempt fetches it whole")
+        if response.status_code == 200 and offset:
+            _discard(partial, report)
+        _append(client, response, slide, partial, report)
+
+
+def _append(client: GdcClient, response: requests.Response, slide: Slide, partial: Path, report: Report) -> None:
+    size = size_of(partial)
+    with writing(partial.parent, slide.size - size), partial.open("ab") as file:
+        for block in client.blocks(response):
+            size += len(block)
+            if size > slide.size:
+                raise MismatchError(f"size mismatch: expected {slide.size} bytes, the service sends more")
+            file.write(block)
+            report(len(block))
+
+
+def _start(response: requests.Response) -> int:
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else -1
+
+
+def _discard(partial: Path, report: Report) -> None:
+    report(-size_of(partial))
+    partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path, needed: int) -> Iterator[None]:
+    """Turn failures to write into one line.
+
+    Raises:
+        MidnightError: the disk is full, or the folder can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(folder, needed) from error
+        raise MidnightError(f"{folder}: can't be written or read: {error.strerror or error}") from error
+
+
+def disk_full(folder: Path, needed: int, free: int | None = None) -> MidnightError:
+    """The error for a disk without room."""
+    room = "" if free is None else f", {free} are free"
+    return MidnightError(
+        f"{folder}: the disk is full: {needed} more bytes are needed{room}; make room, or set data_dir to a larger "
+        "disk, then run again: nothing that was downloaded is lost"
+    )
