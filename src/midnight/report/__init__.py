@@ -1,0 +1,1 @@
+"""From score records to tables, figures and one self-contained page."""

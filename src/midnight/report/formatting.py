@@ -1,0 +1,50 @@
+"""Numbers as text for the page. An unknown value is a dash, never NaN."""
+
+import math
+import re
+
+from midnight.report.export import ABSENT, number
+
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """As the paper prints scores; a dash when there is none."""
+    return ABSENT if value is None or not math.isfinite(value) else number(value, digits)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """With its sign: `+.123`, `−.010`."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    text = number(value, digits)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units: `12.9 TB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `5 h 03 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return ABSENT
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def without_credentials(text: str) -> str:
+    """`text` with user names and passwords cut out of URLs."""
+    return CREDENTIALS.sub("…@", text)

@@ -1,0 +1,126 @@
+"""The slide ledger: which slides were used, which were quarantined and why."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from midnight.report.scores import finite
+from midnight.slides.quarantine import read_statuses
+from midnight.tissue.index import read_index
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A slide that was left out, at which stage, why."""
+
+    cohort: str
+    slide_id: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CohortCount:
+    """Sums of one cohort; `size` is bytes on disk."""
+
+    cohort: str
+    ok: int
+    quarantined: int
+    size: int
+    tissue_mm2: float
+
+    @property
+    def total(self) -> int:
+        """Slides of the manifest."""
+        return self.ok + self.quarantined
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Counts per cohort and every quarantined slide."""
+
+    cohorts: tuple[CohortCount, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+
+    @property
+    def ok(self) -> int:
+        """Slides that training could use."""
+        return sum(cohort.ok for cohort in self.cohorts)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the slides that were fetched."""
+        return sum(cohort.size for cohort in self.cohorts)
+
+    @property
+    def tissue_mm2(self) -> float:
+        """Tissue area over all cohorts."""
+        return sum(cohort.tissue_mm2 for cohort in self.cohorts)
+
+
+@dataclass
+class _Slide:
+    ok: bool
+    stage: str = ""
+    reason: str = ""
+    size: int = 0
+    tissue_mm2: float = 0.0
+
+
+def read_ledger(slides: Iterable[Path], tissue: Iterable[Path]) -> Ledger:
+    """Join the per-shard slide tables with the tissue indices; cohorts are the files' folders.
+
+    Args:
+        slides: `slides/{cohort}/{shard}.tsv`.
+        tissue: `tissue/{cohort}/index.parquet`.
+
+    Raises:
+        MidnightError: a table can't be read.
+    """
+    found: dict[str, dict[str, _Slide]] = {}
+    for path in slides:
+        cohort = found.setdefault(Path(path).parent.name, {})
+        cohort |= _read_slides(Path(path))
+    for path in tissue:
+        cohort = found.setdefault(Path(path).parent.name, {})
+        for slide_id, entry in _read_tissue(Path(path)).items():
+            _merge(cohort, slide_id, entry)
+    return _ledger(found)
+
+
+def _merge(cohort: dict[str, _Slide], slide_id: str, entry: _Slide) -> None:
+    known = cohort.get(slide_id)
+    if known is None:
+        cohort[slide_id] = entry
+    elif known.ok:
+        entry.size = known.size
+        cohort[slide_id] = entry
+
+
+def _read_slides(path: Path) -> dict[str, _Slide]:
+    return {row.slide_id: _Slide(row.ok, "fetching", row.reason, row.bytes) for row in read_statuses(path)}
+
+
+def _read_tissue(path: Path) -> dict[str, _Slide]:
+    return {
+        record.slide_id: _Slide(record.ok, "tissue", record.reason, 0, finite(record.tissue_mm2) or 0.0)
+        for record in read_index(path)
+    }
+
+
+def _ledger(found: dict[str, dict[str, _Slide]]) -> Ledger:
+    cohorts = [_count(name, list(slides.values())) for name, slides in sorted(found.items())]
+    quarantined = [
+        Quarantined(name, slide_id, slide.stage, slide.reason or "no reason given")
+        for name, slides in sorted(found.items())
+        for slide_id, slide in sorted(slides.items())
+        if not slide.ok
+    ]
+    return Ledger(tuple(cohorts), tuple(quarantined))
+
+
+def _count(name: str, slides: Sequence[_Slide]) -> CohortCount:
+    ok = [slide for slide in slides if slide.ok]
+    area = math.fsum(slide.tissue_mm2 for slide in ok)
+    return CohortCount(name, len(ok), len(slides) - len(ok), sum(slide.size for slide in slides), area)

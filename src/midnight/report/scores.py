@@ -1,0 +1,89 @@
+"""Score records as the report reads them."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from midnight.errors import MidnightError
+from midnight.report.statistics import standard_error
+
+
+@dataclass(frozen=True)
+class Score:
+    """One cell: a model at a size and pooling on one task, over several runs or folds.
+
+    `mean`, `stdev` and `error` (standard error over runs) are None when they are not finite numbers.
+    """
+
+    model: str
+    label: str
+    size: int
+    pooling: str
+    task: str
+    column: str
+    metric: str
+    mean: float | None
+    stdev: float | None
+    error: float | None
+    n_runs: int
+    protocol: str
+    data: str
+    record: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float, None when it is absent, not a number, NaN or infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def parse_score(record: Mapping[str, Any], name: str = "score record") -> Score:
+    """A record of `scores/{model}/{size}/{pooling}/{task}.json` as a Score.
+
+    Raises:
+        MidnightError: a field that names the cell is missing.
+    """
+    try:
+        values = [value for value in map(finite, record.get("values") or []) if value is not None]
+        error = finite(record.get("sem"))
+        return Score(
+            model=str(record["model"]),
+            label=str(record.get("label") or record["model"]),
+            size=int(record["size"]),
+            pooling=str(record["pooling"]),
+            task=str(record["task"]),
+            column=str(record.get("column") or record["task"]).lower(),
+            metric=str(record.get("metric") or ""),
+            mean=finite(record["mean"]),
+            stdev=finite(record.get("stdev")),
+            error=standard_error(values) if error is None else error,
+            n_runs=int(record.get("n_runs") or len(values)),
+            protocol=str(record["protocol"]),
+            data=str(record["data"]),
+            record=record,
+        )
+    except (KeyError, TypeError, ValueError) as error_:
+        raise MidnightError(f"{name}: not a score record ({error_!r}); rerun the rule that wrote it") from error_
+
+
+def load_scores(paths: Iterable[str | Path]) -> list[Score]:
+    """Read score records, in the order of `paths`.
+
+    Raises:
+        MidnightError: a file is absent, not JSON or not a score record.
+    """
+    return [_load(Path(path)) for path in paths]
+
+
+def _load(path: Path) -> Score:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MidnightError(f"{path}: can't be read as a score record: {error}") from error
+    if not isinstance(record, dict):
+        raise MidnightError(f"{path}: not a score record but a {type(record).__name__}; rerun the rule that wrote it")
+    return parse_score(record, str(path))

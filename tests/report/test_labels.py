@@ -1,0 +1,16 @@
+from midnight.report.columns import KEYS
+from midnight.report.labels import missing_reasons, read_labels
+
+
+def test_every_column_has_a_reason_that_fits_the_configuration() -> None:
+    reasons = missing_reasons({"bach": ["bach", "demo-bach"], "crc": ["crc"]}, ["demo-bach"])
+    assert set(reasons) == set(KEYS)
+    assert reasons["bach"] == "configured, but it has no score yet"
+    assert reasons["crc"] == "not among evaluation.tasks of this run"
+    assert reasons["pnd"] == "no such task in config/tasks.yaml"
+
+
+def test_the_registries_give_sources_and_reasons() -> None:
+    labels = read_labels([])
+    assert {"init", "run"} <= set(labels.sources.values())
+    assert set(labels.reasons.values()) == {"not among evaluation.tasks of this run"}

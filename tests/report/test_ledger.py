@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from midnight.errors import MidnightError
+from midnight.report.ledger import read_ledger
+from tests.report.example import NASTY, write_slides, write_tissue
+
+
+def test_slides_and_tissue_are_joined_per_cohort(tmp_path: Path) -> None:
+    ledger = read_ledger([write_slides(tmp_path / "slides")], [write_tissue(tmp_path / "tissue")])
+    (cohort,) = ledger.cohorts
+    assert (cohort.cohort, cohort.total, cohort.ok, cohort.quarantined) == ("demo", 8, 5, 3)
+    assert cohort.tissue_mm2 == pytest.approx(sum(4.2 + i for i in range(5)))
+    assert cohort.size == sum(40_000_000 + i for i in range(6)) + 2 * 4096
+    assert [(q.slide_id, q.stage) for q in ledger.quarantined] == [
+        ("s05", "tissue"),
+        ("s06", "fetching"),
+        ("s07", "fetching"),
+    ]
+    assert ledger.quarantined[1].reason == NASTY
+
+
+def test_a_slide_lost_in_fetching_keeps_that_reason_when_tissue_lists_it_too(tmp_path: Path) -> None:
+    tissue = write_tissue(tmp_path / "tissue")
+    slides = write_slides(tmp_path / "slides", damaged=("s00",))
+    ledger = read_ledger([slides], [tissue])
+    assert [q.reason for q in ledger.quarantined if q.slide_id == "s00"] == [NASTY]
+    assert ledger.cohorts[0].total == 8
+
+
+def test_nothing_read_is_an_empty_ledger() -> None:
+    ledger = read_ledger([], [])
+    assert (ledger.ok, ledger.size, ledger.tissue_mm2, ledger.quarantined) == (0, 0, 0.0, ())
+
+
+def test_a_broken_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "0000.tsv"
+    path.write_text("slide\tstatus\nx\tok\n")
+    with pytest.raises(MidnightError, match=r"0000\.tsv"):
+        read_ledger([path], [])
