@@ -4,7 +4,8 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-export PYTHONDONTWRITEBYTECODE := 1
+# Imports are most of a short job: let Python keep the bytecode that it compiles.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-dev demo test lint format schemas lock bench clean-demo
 .DEFAULT_GOAL := help

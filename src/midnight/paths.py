@@ -45,6 +45,10 @@ class Layout:
     def embeddings(self, model: str, size: str, task: str) -> str:
         return self._at("embeddings", model, size, task)
 
+    def embedding_index(self, model: str, size: str, task: str) -> str:
+        """Written last: embeddings are complete when it is there."""
+        return str(Path(self.embeddings(model, size, task), "index.json"))
+
     def score(self, model: str, size: str, pooling: str, task: str) -> str:
         return self._at("scores", model, size, pooling, f"{task}.json")
 

@@ -1,0 +1,36 @@
+# Midnight: slides in, report out.   snakemake --profile slurm all   |   make demo
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/demo.smk"
+include: "rules/slides.smk"
+include: "rules/tissue.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/ablations.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        layout.report(),
+
+
+onstart:
+    start_services()
+
+
+onsuccess:
+    stop_services()
+
+
+onerror:
+    stop_services()

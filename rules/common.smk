@@ -1,0 +1,163 @@
+# Reads and checks the configuration; answers which shards, runs, models and cells there are. No rules.
+from snakemake.exceptions import WorkflowError
+
+from midnight.config import Tiles, initial_recipe, load_config, load_recipe, plain
+from midnight.errors import MidnightError
+from midnight.evaluate import registry
+from midnight.paths import Layout
+from midnight.slides.manifest import count_slides, shard_digest, shard_names
+from midnight.slides.pin import pinned_sources, planned_slides
+
+CONDA = "../envs/midnight.yaml"
+GPUS_PER_NODE = 8
+
+try:
+    cfg = load_config(config, " + ".join(map(str, workflow.configfiles)))
+    recipes = {
+        name: load_recipe(run.recipe, run.override) for name, run in cfg.runs.items()
+    }
+    models = registry.select_models(cfg.evaluation.models, cfg.runs)
+    tasks = registry.select_tasks(cfg.evaluation.tasks, cfg.evaluation.protocol)
+    # slides that are known before anything has run; None for a cohort that a rule must ask for first
+    planned = {name: planned_slides(cohort) for name, cohort in cfg.cohorts.items()}
+except MidnightError as error:
+    raise WorkflowError(str(error))
+
+layout = Layout(cfg.results_dir, cfg.data_dir)
+DEMO_CATALOGUE = f"{cfg.data_dir}/demo-slides/catalogue.json"
+DEMO_BENCHMARKS = f"{cfg.evaluation.data_root}/demo.json"
+EMBEDDED = [name for name in tasks if tasks[name].kind != "segmentation"]
+SERVICES = []
+
+
+wildcard_constraints:
+    cohort="|".join(cfg.cohorts),
+    shard=r"\d{4}",
+    run="|".join(cfg.runs) or "none",
+    model="|".join(models) or "none",
+    size=r"\d+",
+    task="|".join(tasks) or "none",
+
+
+def pinned(cohort):
+    """The cohort's manifest; for an unpinned cohort this waits for the checkpoint that asks for it."""
+    return checkpoints.pin_manifest.get(cohort=cohort).output[0]
+
+
+def shards(cohort):
+    slides = planned[cohort]
+    count = count_slides(pinned(cohort)) if slides is None else len(slides)
+    return shard_names(count, cfg.shard_size)
+
+
+def digest(wildcards):
+    """Changes when, and only when, the shard's slides change."""
+    slides = planned[wildcards.cohort]
+    source = pinned(wildcards.cohort) if slides is None else slides
+    return shard_digest(source, wildcards.shard, cfg.shard_size)
+
+
+def exported(run):
+    """The two files of a model that the workflow makes itself."""
+    return [layout.model(run, name) for name in ("teacher.safetensors", "model.json")]
+
+
+def parent_files(run):
+    """The model that a run starts from, where its recipe says `init: run:NAME`."""
+    kind, _, parent = recipes[run].backbone.init.partition(":")
+    return exported(parent) if kind == "run" else []
+
+
+def model_files(model):
+    """A model's files; none for models of a zoo, which their libraries fetch."""
+    return exported(model) if models[model].source in ("run", "init") else []
+
+
+def initial_params(model):
+    """What the random init of a model depends on."""
+    return plain(initial_recipe(recipes[models[model].run]))
+
+
+def model_sizes():
+    return [(model, str(size)) for model in models for size in models[model].sizes]
+
+
+def all_scores():
+    return [
+        layout.score(model, size, pooling, task)
+        for model, size in model_sizes()
+        for pooling in cfg.evaluation.poolings
+        for task in tasks
+    ]
+
+
+def own_models():
+    """Models that the workflow makes itself: the ones it can look into."""
+    return [model for model in models if models[model].source in ("run", "init")]
+
+
+def cohort_tiles(cohort):
+    """Tile settings for examples of a cohort: those of the first run that trains on it."""
+    return plain(
+        next(
+            (recipes[run].tiles for run in cfg.runs if cohort in cfg.runs[run].cohorts),
+            Tiles(),
+        )
+    )
+
+
+def figures():
+    """Every figure of the report."""
+    names = [f"curves-{run}.svg" for run in cfg.runs]
+    names += [
+        f"{kind}-{cohort}.png"
+        for cohort in cfg.cohorts
+        for kind in ("tiles", "stain", "tissue")
+    ]
+    names += ["gains-scores.svg"] if tasks and models else []
+    if own_models():
+        names += ["pca-models.png"]
+        names += [
+            f"tsne-{task}.png"
+            for task in tasks
+            if tasks[task].kind in ("tile", "folder")
+        ]
+    return [layout.figure(name) for name in names]
+
+
+def manifest_sources(cohort):
+    """Files that a cohort's manifest is made from."""
+    return [
+        *pinned_sources(cfg.cohorts[cohort]),
+        *([DEMO_CATALOGUE] if cfg.demo else []),
+    ]
+
+
+def task_data():
+    """What the tasks' data wait for: only the demo makes its own."""
+    return [DEMO_BENCHMARKS] if cfg.demo else []
+
+
+def gpu_resources(run):
+    """Slurm's generic resource of one node, and the number of nodes, for a run's GPUs."""
+    gpus = recipes[run].training.gpus
+    return f"gpu:{min(gpus, GPUS_PER_NODE)}", -(-gpus // GPUS_PER_NODE)
+
+
+def start_services():
+    """The demo's GDC service: jobs find its address in their environment."""
+    if cfg.demo:
+        from pathlib import Path
+
+        from midnight.demo.launcher import start_service
+
+        SERVICES.append(
+            start_service(Path(DEMO_CATALOGUE).parent, Path(layout.log("gdc_service")))
+        )
+
+
+def stop_services():
+    for process in SERVICES:
+        from midnight.demo.launcher import stop_service
+
+        stop_service(process)

@@ -1,0 +1,50 @@
+# Slides: query and pin a manifest, then download, check and quarantine shard by shard.
+
+
+checkpoint pin_manifest:
+    input:
+        lambda wildcards: manifest_sources(wildcards.cohort),
+    output:
+        layout.manifest("{cohort}"),
+    log:
+        layout.log("pin_manifest", "{cohort}"),
+    benchmark:
+        layout.benchmark("pin_manifest", "{cohort}")
+    conda:
+        CONDA
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        cohort=lambda wildcards: plain(cfg.cohorts[wildcards.cohort]),
+        filters=plain(cfg.gdc.filters),
+    message:
+        "Pinning the manifest of {wildcards.cohort}"
+    script:
+        "../workflow/scripts/pin_manifest.py"
+
+
+rule fetch_slides:
+    input:
+        # ancient: a shard is fetched again when its own slides change (params.digest), not with every new pin
+        manifest=ancient(layout.manifest("{cohort}")),
+    output:
+        shard=layout.shard("{cohort}", "{shard}"),
+        slides=layout.slides("{cohort}", "{shard}"),
+    log:
+        layout.log("fetch_slides", "{cohort}", "{shard}"),
+    benchmark:
+        layout.benchmark("fetch_slides", "{cohort}", "{shard}")
+    conda:
+        CONDA
+    resources:
+        mem_mb=2000,
+        runtime=1440,
+        downloads=1,
+    params:
+        digest=digest,
+        raw=lambda wildcards: layout.raw(wildcards.cohort),
+    message:
+        "Fetching slides of {wildcards.cohort}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/fetch_slides.py"

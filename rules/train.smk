@@ -1,0 +1,58 @@
+# Training runs. Checkpoints and metrics.jsonl are no declared outputs: Snakemake would delete them before a retry.
+
+
+rule train:
+    input:
+        indices=lambda wildcards: [
+            layout.tissue_index(cohort) for cohort in cfg.runs[wildcards.run].cohorts
+        ],
+        parent=lambda wildcards: parent_files(wildcards.run),
+    output:
+        weights=layout.model("{run}", "teacher.safetensors"),
+        model=layout.model("{run}", "model.json"),
+    log:
+        layout.log("train", "{run}"),
+    benchmark:
+        layout.benchmark("train", "{run}")
+    conda:
+        CONDA
+    threads: workflow.cores if cfg.demo else 8
+    resources:
+        mem_mb=lambda wildcards: 4000 if cfg.demo else 200_000,
+        runtime=lambda wildcards: 60 if cfg.demo else 10_080,
+        gres=lambda wildcards: gpu_resources(wildcards.run)[0],
+        nodes=lambda wildcards: gpu_resources(wildcards.run)[1],
+    params:
+        recipe=lambda wildcards: plain(recipes[wildcards.run]),
+        cohorts=lambda wildcards: cfg.runs[wildcards.run].cohorts,
+    message:
+        "Training {wildcards.run}"
+    script:
+        "../workflow/scripts/train.py"
+
+
+rule init_model:
+    output:
+        weights=layout.model("{model}", "teacher.safetensors"),
+        model=layout.model("{model}", "model.json"),
+    log:
+        layout.log("init_model", "{model}"),
+    benchmark:
+        layout.benchmark("init_model", "{model}")
+    wildcard_constraints:
+        model="|".join(name for name in models if models[name].source == "init")
+        or "none",
+    conda:
+        CONDA
+    resources:
+        mem_mb=16_000,
+        runtime=30,
+    params:
+        recipe=lambda wildcards: initial_params(wildcards.model),
+    message:
+        "Random init of {wildcards.model}"
+    script:
+        "../workflow/scripts/init_model.py"
+
+
+ruleorder: init_model > train

@@ -1,0 +1,17 @@
+from pathlib import Path
+
+from midnight.logs import redirect
+
+with redirect(snakemake.log[0]):
+    from midnight.report.compose import compose_report
+
+    compose_report(
+        config=snakemake.params.config,
+        scores=[Path(score) for score in snakemake.input.scores],
+        slides=[Path(table) for table in snakemake.input.slides],
+        tissue=[Path(index) for index in snakemake.input.tissue],
+        runs={Path(card).parent.name: Path(card).parent for card in snakemake.input.runs},
+        figure_files=[Path(figure) for figure in snakemake.input.figures],
+        benchmarks=Path(str(snakemake.benchmark)).parent,
+        output=Path(snakemake.output[0]),
+    )

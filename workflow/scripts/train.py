@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from midnight.logs import redirect
+
+with redirect(snakemake.log[0]):
+    from midnight.config import Recipe, build, load_config
+    from midnight.ssl.trainer import train
+
+    config = load_config(snakemake.config, "config")
+    weights = dict(zip(snakemake.params.cohorts, snakemake.input.indices, strict=True))
+    parent = snakemake.input.get("parent")
+    train(
+        recipe=build(Recipe, snakemake.params.recipe, "recipe"),
+        cohorts={name: (Path(index), snakemake.params.cohorts[name]) for name, index in weights.items()},
+        output=Path(snakemake.output.weights).parent,
+        init_from=Path(parent[0]).parent if parent else None,
+        mlflow=config.mlflow,
+        tracking_dir=Path(config.results_dir),
+        data=config.data,
+    )
