@@ -1,0 +1,1 @@
+"""Online patching: where tiles lie, how they are read at their exact resolution, filtered, stained and cropped."""

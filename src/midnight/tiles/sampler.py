@@ -1,0 +1,152 @@
+"""Which slide, which resolution, which position: the distribution of the tiles.
+
+A cohort by its share, a slide of it (uniform or by tissue area), one of the slide's usable mpps (by weight), and a
+position, uniform over those of the read level's grid whose tile holds enough tissue [Midnight].
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from midnight.config.recipe import Tiles
+from midnight.errors import MidnightError
+from midnight.tiles.foreground import MaskCache
+from midnight.tiles.positions import (
+    QUICK_TRIES,
+    Blocks,
+    draw_from_blocks,
+    find_blocks,
+    position_share,
+    random_position,
+)
+from midnight.tiles.reader import Window, plan
+from midnight.tissue.index import TissueRecord
+from midnight.tissue.resolution import has_mpp
+
+# Blocks of valid positions that are kept: of slides with little tissue only.
+MAX_BLOCKS_KEPT = 32
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A slide (its number among all of the sampler's) and the window by which its tiles are read."""
+
+    slide: int
+    cohort: int
+    window: Window
+
+
+def weights_of_mpps(tiles: Tiles) -> list[float]:
+    """The weight of each of `tiles.mpps`.
+
+    Raises:
+        MidnightError: there are not as many weights as mpps, or all are 0.
+    """
+    weights = list(tiles.mpp_weights or [1.0] * len(tiles.mpps))
+    if len(weights) != len(tiles.mpps) or sum(weights) <= 0:
+        raise MidnightError(
+            f"tiles.mpp_weights: needs {len(tiles.mpps)} weights, one per entry of tiles.mpps, not all 0; got {weights}"
+        )
+    return weights
+
+
+def windows_of(record: TissueRecord, tiles: Tiles) -> list[tuple[Window, float]]:
+    """The windows that a slide can give under a recipe, each with its weight.
+
+    An mpp finer than the slide's is left out unless `tiles.upsample`; so is one at which no tile fits.
+    """
+    wanted = [
+        (plan(record, tiles.size, mpp), weight)
+        for mpp, weight in zip(tiles.mpps, weights_of_mpps(tiles), strict=True)
+        if weight > 0 and (tiles.upsample or has_mpp(record.mpp, mpp))
+    ]
+    return [(window, weight) for window, weight in wanted if window is not None]
+
+
+class TileSampler:
+    """Draws slides and positions; all randomness comes from the generator that each call is given."""
+
+    def __init__(self, cohorts: Mapping[str, tuple[Sequence[TissueRecord], float]], tiles: Tiles) -> None:
+        """Keep the slides that can give tiles.
+
+        Args:
+            cohorts: name: (its slides, its share of the tiles; shares need not add up to 1).
+            tiles: the recipe's settings.
+
+        Raises:
+            MidnightError: a cohort with a share has no slide that can give a tile.
+        """
+        self.tiles = tiles
+        self.cohorts = list(cohorts)
+        self.slides: list[TissueRecord] = []
+        self._windows: list[list[tuple[Window, float]]] = []
+        self._edges: list[npt.NDArray[np.float64]] = []
+        self._first: list[int] = []
+        for name, (records, share) in cohorts.items():
+            self._add(name, records if share > 0 else [], share)
+        self._shares = _edges([share for _, share in cohorts.values()], "cohorts")
+        self._masks = MaskCache()
+        self._blocks: OrderedDict[tuple[int, float], Blocks] = OrderedDict()
+
+    def _add(self, name: str, records: Sequence[TissueRecord], share: float) -> None:
+        found = [(record, windows) for record in records if record.ok and (windows := windows_of(record, self.tiles))]
+        self._first.append(len(self.slides))
+        self.slides += [record for record, _ in found]
+        self._windows += [windows for _, windows in found]
+        if share > 0 and not found:
+            raise MidnightError(
+                f"cohort {name}: none of {len(records)} slides can give tiles of {self.tiles.size} px at "
+                f"{', '.join(f'{mpp:g}' for mpp in self.tiles.mpps)} µm/px; change tiles.mpps or tiles.size"
+            )
+        by_area = self.tiles.slide_weights == "area"
+        weights = [record.tissue_mm2 if by_area else 1.0 for record, _ in found]
+        self._edges.append(_edges(weights, f"cohort {name}") if found else np.empty(0))
+
+    def windows(self, slide: int) -> list[tuple[Window, float]]:
+        """The windows of a slide, with their weights."""
+        return self._windows[slide]
+
+    def draw_slide(self, rng: np.random.Generator) -> Choice:
+        """A cohort, a slide and an mpp: three numbers of `rng`."""
+        draws = rng.random(3)
+        cohort = _pick(self._shares, draws[0])
+        slide = self._first[cohort] + _pick(self._edges[cohort], draws[1])
+        windows = self._windows[slide]
+        number = _pick(_edges([weight for _, weight in windows], "tiles.mpp_weights"), draws[2])
+        return Choice(slide, cohort, windows[number][0])
+
+    def draw_position(self, rng: np.random.Generator, choice: Choice) -> tuple[int, int] | None:
+        """Column and row of the window's grid, uniform over positions with enough tissue; None if there is none."""
+        view = self._masks.get(self.slides[choice.slide])
+        for _ in range(QUICK_TRIES):
+            column, row = random_position(rng, choice.window)
+            if position_share(view, choice.window, column, row) >= self.tiles.foreground:
+                return column, row
+        key = (choice.slide, choice.window.mpp)
+        if key not in self._blocks:
+            while len(self._blocks) >= MAX_BLOCKS_KEPT:
+                self._blocks.popitem(last=False)
+            self._blocks[key] = find_blocks(view, choice.window, self.tiles.foreground)
+        self._blocks.move_to_end(key)
+        return draw_from_blocks(rng, self._blocks[key], view, choice.window, self.tiles.foreground)
+
+    def share(self, choice: Choice, column: int, row: int) -> float:
+        """Share of tissue in the tile at a position."""
+        return position_share(self._masks.get(self.slides[choice.slide]), choice.window, column, row)
+
+
+def _edges(weights: Sequence[float], where: str) -> npt.NDArray[np.float64]:
+    """Cumulative shares; the last is 1."""
+    total = float(sum(weights))
+    if total <= 0:
+        raise MidnightError(f"{where}: all weights are 0; nothing can be drawn")
+    edges = np.cumsum(np.asarray(weights, dtype=np.float64)) / total
+    edges[-1] = 1.0
+    return edges
+
+
+def _pick(edges: npt.NDArray[np.float64], draw: float) -> int:
+    return int(np.searchsorted(edges, draw, side="right"))

@@ -1,0 +1,201 @@
+"""The tissue index: what is known of each slide of a cohort, as one Parquet file that training reads."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from midnight.atomic import atomic_path
+from midnight.errors import MidnightError
+from midnight.tissue.mask import Mask, unpack
+
+# Masks and thumbnails are read one row group at a time: small groups, but not so small that the footer grows.
+ROW_GROUP = 16
+BULKY = ("mask", "thumbnail")
+SCHEMA = pa.schema(
+    [
+        ("slide_id", pa.string()),
+        ("path", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("vendor", pa.string()),
+        ("mpp", pa.float64()),
+        ("mpp_source", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("level_widths", pa.list_(pa.int64())),
+        ("level_heights", pa.list_(pa.int64())),
+        ("level_downsamples", pa.list_(pa.float64())),
+        ("mask_width", pa.int64()),
+        ("mask_height", pa.int64()),
+        ("mask_mpp", pa.float64()),
+        ("tissue_mm2", pa.float64()),
+        ("mpps", pa.list_(pa.float64())),
+        ("mask", pa.binary()),
+        ("thumbnail", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TissueRecord:
+    """One slide: sizes in level-0 px, mpp in µm/px, `mpps` the usable ones of the standard mpps.
+
+    A quarantined slide has `status` "quarantined", a `reason`, and the defaults in what is not known of it.
+    `packed` and `jpeg` hold the mask (see `midnight.tissue.mask`) and the thumbnail when the record is fresh;
+    when it was read from an index, both are fetched from the file on demand, since all masks of a large
+    cohort together do not belong in memory.
+    """
+
+    slide_id: str
+    path: str
+    status: str = "ok"
+    reason: str = ""
+    vendor: str = ""
+    mpp: float = 0.0
+    mpp_source: str = ""
+    width: int = 0
+    height: int = 0
+    level_widths: tuple[int, ...] = ()
+    level_heights: tuple[int, ...] = ()
+    level_downsamples: tuple[float, ...] = ()
+    mask_width: int = 0
+    mask_height: int = 0
+    mask_mpp: float = 0.0
+    tissue_mm2: float = 0.0
+    mpps: tuple[float, ...] = ()
+    packed: bytes = field(default=b"", repr=False)
+    jpeg: bytes = field(default=b"", repr=False)
+    index: str = ""
+    row: int = -1
+
+    @property
+    def ok(self) -> bool:
+        """Whether tiles may be drawn from this slide."""
+        return self.status == "ok"
+
+    @cached_property
+    def level_mpps(self) -> tuple[float, ...]:
+        """µm/px of each level."""
+        return tuple(self.mpp * downsample for downsample in self.level_downsamples)
+
+    def packed_mask(self) -> bytes:
+        """The compressed mask.
+
+        Raises:
+            MidnightError: the slide has no mask, or its index is gone.
+        """
+        found = self.packed or self._fetch("mask")
+        if not found:
+            raise MidnightError(f"slide {self.slide_id}: no tissue mask ({self.reason or 'empty record'})")
+        return found
+
+    def mask(self) -> Mask:
+        """The tissue mask, bool [mask_height, mask_width]."""
+        return unpack(self.packed_mask(), self.mask_width, self.mask_height)
+
+    def thumbnail(self) -> bytes:
+        """A small JPEG of the whole slide; empty when it was never read."""
+        return self.jpeg or self._fetch("thumbnail")
+
+    def _fetch(self, column: str) -> bytes:
+        if self.row < 0:
+            return b""
+        try:
+            file = _opened(self.index, Path(self.index).stat().st_mtime_ns, os.getpid())
+            table = file.read_row_group(self.row // ROW_GROUP, columns=[column], use_threads=False)
+            return table.column(column)[self.row % ROW_GROUP].as_py() or b""
+        except (OSError, pa.ArrowException, IndexError) as error:
+            raise MidnightError(f"{self.index}: can't be read any more: {_line(error)}") from error
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, changed: int, process: int) -> pq.ParquetFile:
+    """The file at `path` as of its modification time `changed`; its footer is parsed once in each process."""
+    return pq.ParquetFile(path)
+
+
+def write_records(records: Iterable[TissueRecord], output: Path) -> None:
+    """Write records with masks and thumbnails to a Parquet file, atomically."""
+    rows = [_row(record) for record in records]
+    _write(pa.Table.from_pylist(rows, SCHEMA), output)
+
+
+def _row(record: TissueRecord) -> dict[str, Any]:
+    row = {entry.name: getattr(record, entry.name) for entry in dataclasses.fields(record)}
+    return row | {"mask": record.packed, "thumbnail": record.jpeg}
+
+
+def _write(table: pa.Table, output: Path) -> None:
+    with atomic_path(output) as temporary:
+        pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
+
+
+def join_shards(shards: Sequence[Path], output: Path) -> None:
+    """Join the shards' files into the cohort's index, sorted by slide_id.
+
+    Quarantined slides are kept: the quality page and the report list them. A cohort of which all slides are
+    quarantined still gets its index; `training_slides` is what refuses it.
+
+    Raises:
+        MidnightError: a shard can't be read, or two shards hold the same slide.
+    """
+    tables = [_read(Path(shard), None) for shard in shards]
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables]).sort_by("slide_id")
+    names = table.column("slide_id").to_pylist()
+    if twice := {name for name, after in pairwise(names) if name == after}:
+        raise MidnightError(f"{output}: slides in more than one shard: {', '.join(sorted(twice)[:5])}")
+    _write(table.combine_chunks(), output)
+
+
+def read_index(path: Path) -> list[TissueRecord]:
+    """All slides of an index (or of a shard), also the quarantined; masks stay in the file until asked for.
+
+    Raises:
+        MidnightError: the file is missing or is not a tissue index.
+    """
+    path = Path(path)
+    columns = [name for name in SCHEMA.names if name not in BULKY]
+    rows = _read(path, columns).to_pylist()
+    lists = ("level_widths", "level_heights", "level_downsamples", "mpps")
+    for number, row in enumerate(rows):
+        row |= {name: tuple(row[name] or ()) for name in lists}
+        row |= {"index": str(path), "row": number}
+    return [TissueRecord(**row) for row in rows]
+
+
+def training_slides(path: Path) -> list[TissueRecord]:
+    """The slides of an index that tiles may be drawn from.
+
+    Raises:
+        MidnightError: the file can't be read, or no slide is left.
+    """
+    records = read_index(path)
+    usable = [record for record in records if record.ok]
+    if not usable:
+        reasons = sorted({record.reason for record in records})
+        why = f"{len(records)} quarantined ({'; '.join(reasons[:3])})" if records else "it is empty"
+        raise MidnightError(f"{path}: no slide to train on: {why}; see qc.html beside it")
+    return usable
+
+
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=columns).select(columns or SCHEMA.names).cast(_schema(columns))
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise MidnightError(f"{path}: not a readable tissue index: {_line(error)}") from error
+
+
+def _schema(columns: list[str] | None) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in columns]) if columns else SCHEMA
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,71 @@
+"""Opening and reading slides through OpenSlide, with its failures as one-line reasons."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import openslide
+from PIL import Image, UnidentifiedImageError
+
+from midnight.tissue.resolution import SlideError
+
+WHITE = (255, 255, 255)
+
+
+def open_slide(path: str | Path) -> openslide.OpenSlide:
+    """Open a slide.
+
+    Raises:
+        SlideError: there is no such file, or OpenSlide refuses it; the message is its reason.
+    """
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise SlideError(_why_unsupported(Path(path))) from error
+    except (openslide.OpenSlideError, OSError, UnidentifiedImageError) as error:
+        raise SlideError(_reason(error, path)) from error
+
+
+def read_rgb(
+    slide: openslide.OpenSlide, location: tuple[int, int], level: int, size: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """RGB uint8 [height, width, 3] of a level; what the slide does not cover is white.
+
+    Args:
+        slide: an open slide.
+        location: x, y in level-0 px.
+        level: pyramid level.
+        size: width, height in px of that level.
+
+    Raises:
+        SlideError: a part can't be decoded. OpenSlide then refuses all further reads: open the slide anew.
+    """
+    try:
+        image = slide.read_region(location, level, size)
+    except (openslide.OpenSlideError, OSError, ValueError) as error:
+        raise SlideError(
+            f"can't be read at x={location[0]}, y={location[1]}, level {level}: {_reason(error)}"
+        ) from error
+    rgba = np.asarray(image)
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    background = Image.new("RGBA", image.size, (*WHITE, 255))
+    return np.asarray(Image.alpha_composite(background, image).convert("RGB"))
+
+
+def _why_unsupported(path: Path) -> str:
+    """What is behind OpenSlide's "unsupported or missing image file"."""
+    try:
+        with open(path, "rb") as file:
+            return "not in a format that OpenSlide reads" if file.read(1) else "the file is empty"
+    except OSError as error:
+        return _reason(error)
+
+
+def _reason(error: BaseException, path: str | Path = "") -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.removeprefix(f"Reading {path}: ")

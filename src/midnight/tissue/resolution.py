@@ -1,0 +1,98 @@
+"""The resolution of a slide, and which resolutions tiles can be drawn at."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from midnight.errors import MidnightError
+
+# A slide at 0.2525 µm/px counts as 0.25: its tiles are scaled up by at most this share to the exact mpp.
+TOLERANCE = 0.01
+# Pixels of the two axes that differ by more than this are not square: tiles would be distorted.
+ANISOTROPY = 0.02
+# Outside of this range a value is a unit mistake (nm, inch, mm), not a microscope's.
+PLAUSIBLE = (0.05, 20.0)
+# The mpps that the index lists; a recipe may ask for others, which the sampler checks in the same way.
+STANDARD_MPPS = (0.125, 0.25, 0.5, 1.0, 2.0)
+# µm/px at 1x: a 40x objective scans at about 0.25 µm/px, a 20x at about 0.5.
+MPP_AT_1X = 10.0
+# Side of the tile by which a slide is judged too small, px [Midnight paper].
+TILE = 256
+
+
+class SlideError(MidnightError):
+    """One slide can't be used; the message is the reason that its record gets, and the run goes on."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """µm per level-0 px, and where that figure comes from."""
+
+    mpp: float
+    source: str
+
+
+def find_resolution(properties: Mapping[str, str], declared: float | None = None) -> Resolution:
+    """The resolution that a slide states.
+
+    In this order: `openslide.mpp-x/y`; objective power (10 µm/px at 1x); the manifest. Nothing is guessed.
+
+    Args:
+        properties: OpenSlide's properties.
+        declared: the manifest's µm/px, if it has one.
+
+    Raises:
+        SlideError: no resolution, pixels that are not square, or a value that no scanner has.
+    """
+    across, down = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+    if across and down:
+        if abs(across - down) > ANISOTROPY * max(across, down):
+            raise SlideError(f"pixels are not square: {across:g} × {down:g} µm/px")
+        return _plausible(Resolution((across + down) / 2, "slide"))
+    if power := _number(properties.get("openslide.objective-power")):
+        return _plausible(Resolution(MPP_AT_1X / power, "objective power"))
+    if declared:
+        return _plausible(Resolution(declared, "manifest"))
+    raise SlideError("no resolution: neither the slide (mpp, objective power) nor the manifest (mpp) states one")
+
+
+def _number(text: str | None) -> float | None:
+    """A positive finite number, or None: files state 0, "nan" and texts too."""
+    try:
+        value = float((text or "").replace(",", "."))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _plausible(found: Resolution) -> Resolution:
+    low, high = PLAUSIBLE
+    if not low <= found.mpp <= high:
+        raise SlideError(f"absurd resolution: {found.mpp:g} µm/px from the {found.source}; {low}-{high} is possible")
+    return found
+
+
+def has_mpp(slide_mpp: float, target: float) -> bool:
+    """Whether a slide is fine enough for `target` µm/px (within 1 %)."""
+    return slide_mpp <= target * (1 + TOLERANCE) + 1e-9
+
+
+def tile_fits(width: int, height: int, slide_mpp: float, size: int, target: float) -> bool:
+    """Whether a tile of `size` px at `target` µm/px lies within a slide of `width` × `height` level-0 px."""
+    side = size * target / slide_mpp
+    return math.ceil(side - 1e-6) <= min(width, height)
+
+
+def usable_mpps(
+    width: int, height: int, slide_mpp: float, size: int = TILE, targets: Sequence[float] = STANDARD_MPPS
+) -> list[float]:
+    """Those of `targets` (µm/px) that the slide is fine enough for and at which one tile of `size` px fits."""
+    return [
+        target for target in targets if has_mpp(slide_mpp, target) and tile_fits(width, height, slide_mpp, size, target)
+    ]
+
+
+def nearest_finer(level_mpps: Sequence[float], target: float) -> int:
+    """The coarsest level that is at least as fine as `target` µm/px (within 1 %), else level 0."""
+    fine = [level for level, mpp in enumerate(level_mpps) if has_mpp(mpp, target)]
+    return max(fine, key=lambda level: level_mpps[level], default=0)

@@ -1,0 +1,167 @@
+"""The tissue of a shard of slides: one record per slide, good or quarantined."""
+
+import csv
+import dataclasses
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import openslide
+from tqdm import tqdm
+
+from midnight.config.pipeline import Tissue
+from midnight.errors import MidnightError
+from midnight.tissue.index import TissueRecord, write_records
+from midnight.tissue.mask import Mask, pack
+from midnight.tissue.openslides import open_slide
+from midnight.tissue.resolution import TILE, SlideError, find_resolution, usable_mpps
+from midnight.tissue.segmenters import segment
+from midnight.tissue.thumbnail import read_thumbnail
+
+log = logging.getLogger(__name__)
+
+# Longer side of the thumbnail kept for the quality page, px.
+PAGE_THUMBNAIL = 480
+REQUIRED = ("slide_id", "path", "status", "reason")
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """A row of the slides table; `mpp` is the manifest's µm/px, if it has one."""
+
+    slide_id: str
+    path: str
+    status: str
+    reason: str
+    mpp: float | None
+
+
+def read_slides(path: Path) -> list[SlideRow]:
+    """The slides table of a shard: a TSV with slide_id, path, status, reason and optionally mpp.
+
+    Raises:
+        MidnightError: it can't be read or lacks a column.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = [line for line in file if not line.startswith("#")]
+    except OSError as error:
+        raise MidnightError(f"{path}: can't be read: {error.strerror}") from error
+    table = csv.DictReader(lines, delimiter="\t")
+    if missing := [name for name in REQUIRED if name not in (table.fieldnames or ())]:
+        raise MidnightError(f"{path}: column {', '.join(missing)} is missing; run the slides stage again")
+    return [_slide_row(row, path) for row in table]
+
+
+def _slide_row(row: dict[str, str], path: Path) -> SlideRow:
+    text = (row.get("mpp") or "").strip()
+    try:
+        mpp = float(text) if text else None
+    except ValueError as error:
+        raise MidnightError(f"{path}: slide {row['slide_id']}: mpp is {text!r}, must be a number or empty") from error
+    return SlideRow(row["slide_id"], row["path"] or "", row["status"], row["reason"] or "", mpp)
+
+
+def segment_shard(slides: Path, config: Tissue, output: Path) -> None:
+    """Find the tissue of every slide of a shard and write their records (see `TissueRecord`) as Parquet.
+
+    A slide that can't be used becomes a quarantined record with its reason; slides that were quarantined before
+    keep theirs.
+
+    Args:
+        slides: the shard's slides table, a TSV with slide_id, path, status, reason and optionally mpp.
+        config: segmenter and its settings; `workers` slides are read at a time.
+        output: Parquet file to write.
+
+    Raises:
+        MidnightError: the table can't be read or the output can't be written.
+    """
+    rows = read_slides(Path(slides))
+    with ThreadPoolExecutor(config.workers) as pool:
+        found = pool.map(lambda row: segment_slide(row, config), rows)
+        records = list(tqdm(found, total=len(rows), desc=f"tissue {Path(slides).stem}", unit="slide"))
+    for record in _quarantined(records):
+        log.warning("slide %s is quarantined: %s", record.slide_id, record.reason)
+    write_records(records, Path(output))
+
+
+def _quarantined(records: list[TissueRecord]) -> Iterator[TissueRecord]:
+    return (record for record in records if not record.ok)
+
+
+def segment_slide(row: SlideRow, config: Tissue) -> TissueRecord:
+    """The record of one slide: "ok" with its mask, or "quarantined" with the reason."""
+    blank = TissueRecord(row.slide_id, row.path, status=row.status, reason=row.reason)
+    if row.status != "ok":
+        return dataclasses.replace(blank, status="quarantined", reason=row.reason or f"status {row.status!r}")
+    known = blank
+    try:
+        with open_slide(row.path) as slide:
+            known = _describe(blank, slide, row.mpp)
+            return _with_tissue(known, slide, config)
+    except SlideError as error:
+        reason = str(error)
+    except Exception as error:
+        # Nothing that one odd file does may end a run over 12,000 of them; the log has the traceback.
+        log.exception("slide %s", row.slide_id)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return dataclasses.replace(known, status="quarantined", reason=reason)
+
+
+def _describe(blank: TissueRecord, slide: openslide.OpenSlide, declared: float | None) -> TissueRecord:
+    """Sizes and resolution; raises SlideError where no tile could ever be drawn."""
+    resolution = find_resolution(slide.properties, declared)
+    width, height = slide.dimensions
+    mpps = usable_mpps(width, height, resolution.mpp)
+    if min(width, height) < TILE or not mpps:
+        raise SlideError(f"too small for one tile: {width} × {height} px at {resolution.mpp:g} µm/px")
+    return dataclasses.replace(
+        blank,
+        vendor=slide.properties.get(openslide.PROPERTY_NAME_VENDOR, ""),
+        mpp=resolution.mpp,
+        mpp_source=resolution.source,
+        width=width,
+        height=height,
+        level_widths=tuple(size[0] for size in slide.level_dimensions),
+        level_heights=tuple(size[1] for size in slide.level_dimensions),
+        level_downsamples=tuple(slide.level_downsamples),
+        mpps=tuple(mpps),
+    )
+
+
+def _with_tissue(record: TissueRecord, slide: openslide.OpenSlide, config: Tissue) -> TissueRecord:
+    """The record with mask, area and thumbnail; without any tissue it is quarantined, with its thumbnail."""
+    thumbnail = read_thumbnail(slide, record.mpp, config.mpp)
+    mask = segment(thumbnail.image, thumbnail.mpp, config)
+    found = dataclasses.replace(
+        record,
+        mask_width=mask.shape[1],
+        mask_height=mask.shape[0],
+        mask_mpp=thumbnail.mpp,
+        tissue_mm2=_area(mask, record),
+        packed=pack(mask),
+        jpeg=_jpeg(thumbnail.image),
+    )
+    if mask.any():
+        return found
+    return dataclasses.replace(found, status="quarantined", reason="no tissue found")
+
+
+def _area(mask: Mask, record: TissueRecord) -> float:
+    """Tissue in mm²."""
+    slide_mm2 = record.width * record.height * record.mpp**2 / 1e6
+    return float(mask.mean()) * slide_mm2
+
+
+def _jpeg(image: npt.NDArray[np.uint8]) -> bytes:
+    """The thumbnail, at most 480 px on its longer side, as JPEG."""
+    scale = min(1.0, PAGE_THUMBNAIL / max(image.shape[:2]))
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return bytes(data)

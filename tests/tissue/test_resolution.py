@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midnight.tissue.resolution import SlideError, find_resolution, nearest_finer, usable_mpps
+
+
+def properties(x: object = None, y: object = None, power: object = None) -> dict[str, str]:
+    named = {"openslide.mpp-x": x, "openslide.mpp-y": y, "openslide.objective-power": power}
+    return {name: str(value) for name, value in named.items() if value is not None}
+
+
+def test_the_slide_comes_before_its_objective_and_the_manifest() -> None:
+    found = find_resolution(properties(0.25, 0.2502, 20), declared=1.0)
+    assert found.mpp == pytest.approx(0.2501)
+    assert found.source == "slide"
+
+
+def test_objective_power_comes_before_the_manifest() -> None:
+    assert find_resolution(properties(power=40), 1.0).mpp == 0.25
+    assert find_resolution(properties("0", "0", 20)).mpp == 0.5
+    assert find_resolution(properties(power=20)).source == "objective power"
+
+
+def test_the_manifest_is_the_last_resort() -> None:
+    found = find_resolution(properties("nan", "unknown", "0"), 0.46)
+    assert (found.mpp, found.source) == (0.46, "manifest")
+
+
+@pytest.mark.parametrize(
+    ("stated", "declared", "reason"),
+    [
+        (properties(), None, "no resolution"),
+        (properties(x=0.25), None, "no resolution"),
+        (properties(0.25, 0.5), None, "not square"),
+        (properties(250, 250), None, "absurd"),
+        (properties(), 0.001, "absurd"),
+        (properties(power=1000), None, "absurd"),
+    ],
+)
+def test_what_is_no_resolution_is_refused(stated: dict[str, str], declared: float | None, reason: str) -> None:
+    with pytest.raises(SlideError, match=reason):
+        find_resolution(stated, declared)
+
+
+def test_usable_mpps_are_no_finer_than_the_slide_and_leave_room_for_a_tile() -> None:
+    assert usable_mpps(2220, 2967, 0.499) == [0.5, 1.0, 2.0]
+    assert usable_mpps(2220, 1000, 0.499) == [0.5, 1.0]
+    assert usable_mpps(100_000, 80_000, 0.2525) == [0.25, 0.5, 1.0, 2.0]
+    assert usable_mpps(100_000, 80_000, 0.26) == [0.5, 1.0, 2.0]
+    assert usable_mpps(16, 16, 0.499) == []
+
+
+@given(st.floats(0.05, 20), st.lists(st.floats(0.1, 64), max_size=6))
+def test_the_nearest_finer_level_is_the_coarsest_fine_enough(target: float, rest: list[float]) -> None:
+    levels = [0.1, *rest]
+    chosen = nearest_finer(levels, target)
+    if target * 1.01 < 0.1:
+        assert chosen == 0
+    else:
+        assert levels[chosen] <= target * 1.0100001
+        assert not [mpp for mpp in levels if levels[chosen] < mpp <= target]
