@@ -168,7 +168,7 @@ rule report:
         runtime=30,
     params:
         config=plain(cfg),
-        runs=list(cfg.runs),
+        benchmarks=f"{cfg.results_dir}/benchmarks",
     message:
         "Writing {output}"
     script:

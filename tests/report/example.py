@@ -183,8 +183,9 @@ def write_figures(folder: Path, runs: dict[str, Path], index: Path, scores: list
     labels = np.repeat(np.arange(4), 20)
     centres = rng.normal(size=(4, 12)) * 4
     clusters = centres[labels] + rng.normal(size=(80, 12))
-    both = {"Random init": (rng.normal(size=(80, 12)), labels), "Demo": (clusters, labels)}
-    figures.draw_tsne(both, folder / "tsne-bach.png", "BACH", classes=["Benign", "InSitu", "Invasive", "Normal"])
+    names = np.array(["Benign", "InSitu", "Invasive", "Normal"])[labels]
+    both = {"Random init": (rng.normal(size=(80, 12)), names), "Demo": (clusters, names)}
+    figures.draw_tsne(both, folder / "tsne-bach.png", "BACH")
     return sorted(folder.iterdir())
 
 

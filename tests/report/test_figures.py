@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,16 +137,32 @@ def test_tsne_is_seeded_and_separates_clusters() -> None:
     assert gap > 2 * np.linalg.norm(places[:20] - places[:20].mean(0), axis=1).mean()
 
 
-def test_embeddings_without_labels_are_refused(tmp_path: Path) -> None:
+def write_embeddings(folder: Path, features: int, **columns: list[Any]) -> Path:
     import pandas as pd
 
-    np.save(tmp_path / "features.npy", np.zeros((3, 4), np.float32))
-    pd.DataFrame({"name": list("abc")}).to_parquet(tmp_path / "samples.parquet")
-    with pytest.raises(MidnightError, match="no column `label`"):
-        figures.read_embeddings(tmp_path)
-    pd.DataFrame({"label": [0, 1]}).to_parquet(tmp_path / "samples.parquet")
+    np.save(folder / "features.npy", np.zeros((features, 4), np.float32))
+    pd.DataFrame(columns).to_parquet(folder / "samples.parquet")
+    return folder
+
+
+def test_embeddings_without_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MidnightError, match="has no classes"):
+        figures.read_embeddings(write_embeddings(tmp_path, 3, name=list("abc"), target=[None, 0.0, 1.0]))
     with pytest.raises(MidnightError, match="3 features but 2 samples"):
-        figures.read_embeddings(tmp_path)
+        figures.read_embeddings(write_embeddings(tmp_path, 3, name=list("ab"), target=[0.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["Benign/1.tif", "Normal/2.tif", "Normal/3.tif"], ["Benign", "Normal", "Normal"]),
+        (["x/1.tif", "x/2.tif", "x/3.tif"], ["class 0", "class 1", "class 1"]),
+        (["1", "2", "3"], ["class 0", "class 1", "class 1"]),
+    ],
+)
+def test_classes_are_called_like_their_folders(tmp_path: Path, names: list[str], expected: list[str]) -> None:
+    _, classes = figures.read_embeddings(write_embeddings(tmp_path, 3, name=names, target=[0.0, 1.0, 1.0]))
+    assert classes.tolist() == expected
 
 
 def test_a_file_that_is_no_figure_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,6 @@ with redirect(snakemake.log[0]):
         tissue=[Path(index) for index in snakemake.input.tissue],
         runs={Path(card).parent.name: Path(card).parent for card in snakemake.input.runs},
         figure_files=[Path(figure) for figure in snakemake.input.figures],
-        benchmarks=Path(str(snakemake.benchmark)).parent,
+        benchmarks=Path(snakemake.params.benchmarks),
         output=Path(snakemake.output[0]),
     )

@@ -5,10 +5,10 @@ import numpy as np
 
 from midnight.demo.noise import Bytes, smooth_noise
 
-INKS = {"red": (0.88, 0.22, 0.28), "green": (0.16, 0.62, 0.34), "blue": (0.20, 0.32, 0.78)}
+INKS = {"red": (0.81, 0.07, 0.08), "green": (0.16, 0.62, 0.34), "blue": (0.20, 0.32, 0.78)}
 """Share of light that passes each ink, R, G, B."""
 
-WIDTH_UM = 55.0
+WIDTH_UM = 120.0
 
 
 def draw_ink(rng: np.random.Generator, image: Bytes, mpp: float) -> None:

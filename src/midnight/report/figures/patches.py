@@ -1,5 +1,6 @@
 """What the patch tokens hold: their three principal components as colours."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def draw_patches(images: np.ndarray, tokens: Mapping[str, np.ndarray], output: P
         return
     maps = {label: components(values) for label, values in tokens.items()}
     columns = 1 + len(maps)
-    with style.figure(len(images) * style.WIDTH / columns + 0.25) as drawn:
+    with style.figure(len(images) * style.WIDTH / columns + 0.4) as drawn:
         axes = drawn.subplots(len(images), columns, squeeze=False)
         for row, image in enumerate(images):
             axes[row, 0].imshow(image)
@@ -78,7 +79,7 @@ def draw_patches(images: np.ndarray, tokens: Mapping[str, np.ndarray], output: P
         for axis in axes.flat:
             axis.axis("off")
         for axis, label in zip(axes[0], ["tile", *maps], strict=True):
-            axis.set_title(label, fontsize=8)
+            axis.set_title("\n".join(textwrap.wrap(label, 16)), fontsize=8)
         alt = f"{len(images)} tiles and, for {', '.join(maps)}, the first three components of their patch tokens."
         caption = "Red, green and blue are the first three components, fitted per model over the tiles shown."
         style.save(drawn, output, title, alt, caption)

@@ -1,6 +1,6 @@
 """t-SNE maps of a task's embeddings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,29 @@ MAX_POINTS = 1000
 
 
 def read_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features float [N, 2D] and class labels [N] of `embeddings/{model}/{size}/{task}/`.
+    """Features float [N, 2D] and classes str [N] of `embeddings/{model}/{size}/{task}/`.
+
+    A class is called like its folder where images lie in one folder per class, else "class 0", "class 1", ….
 
     Raises:
-        MidnightError: the task has no class labels, or their number is not the features'.
+        MidnightError: the task has no classes, or their number is not the features'.
     """
     features = np.load(folder / "features.npy", allow_pickle=False)
     samples = pd.read_parquet(folder / "samples.parquet")
-    if "label" not in samples:
-        raise MidnightError(f"{folder}/samples.parquet: has no column `label`; choose a classification task for t-SNE")
+    if "target" not in samples or samples["target"].isna().any():
+        raise MidnightError(f"{folder}/samples.parquet: has no classes; choose a classification task for t-SNE")
     if len(samples) != len(features):
         raise MidnightError(f"{folder}: {len(features)} features but {len(samples)} samples; embed the task again")
-    return features, samples["label"].to_numpy()
+    return features, _classes(samples)
+
+
+def _classes(samples: pd.DataFrame) -> np.ndarray:
+    targets = samples["target"].astype(int)
+    folders = samples["name"].astype(str).map(lambda name: Path(name).parent.name)
+    named = pd.DataFrame({"target": targets, "folder": folders}).drop_duplicates()
+    if len(named) == targets.nunique() == folders.nunique() and folders.ne("").all():
+        return folders.to_numpy(dtype=str)
+    return targets.map("class {}".format).to_numpy(dtype=str)
 
 
 def embed_2d(features: np.ndarray, seed: int) -> np.ndarray:
@@ -45,7 +56,6 @@ def draw_tsne(
     output: Path,
     task: str,
     seed: int = 0,
-    classes: Sequence[str] | None = None,
 ) -> None:
     """One map per model, points coloured by class.
 
@@ -54,7 +64,6 @@ def draw_tsne(
         output: `tsne-{task}.png` or `.svg`.
         task: name for the title.
         seed: of the subsample (at most 1000 points, the same for all models of equal size) and of t-SNE.
-        classes: names of the labels 0, 1, …; the labels themselves otherwise.
     """
     title = f"t-SNE of {task}"
     if not embeddings or min(len(features) for features, _ in embeddings.values()) < 5:
@@ -73,7 +82,7 @@ def draw_tsne(
                 axis.scatter(*places[shown == label].T, s=7, color=colour, alpha=0.8, linewidths=0)
             axis.set(title=name, xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color="#d5d8de")
-        names = [_name(label, classes) for label in known]
+        names = [str(label) for label in known]
         marks = [
             axes[0, 0].scatter([], [], s=18, color=style.PALETTE[i % len(style.PALETTE)]) for i in range(len(known))
         ]
@@ -85,9 +94,3 @@ def draw_tsne(
 def _sample(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     keep = np.sort(np.random.default_rng(seed).permutation(len(features))[:MAX_POINTS])
     return features[keep], labels[keep]
-
-
-def _name(label: object, classes: Sequence[str] | None) -> str:
-    if classes is not None and isinstance(label, int) and 0 <= label < len(classes):
-        return str(classes[label])
-    return str(label)
