@@ -1,0 +1,189 @@
+"""Frozen encoders: a model of this project, of timm or of eva's registry as images → output tokens."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from midnight.errors import MidnightError
+from midnight.evaluate.entries import Model
+from midnight.evaluate.fingerprint import hash_folder, hash_state
+from midnight.hashing import hash_value
+from midnight.ssl.export import load_model
+
+Triple = tuple[float, float, float]
+
+
+class Tokens(nn.Module):
+    """Images float32 [B, 3, S, S] → normalised output tokens [B, 1 + R + N, D]; frozen, always in eval mode."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Tokens":
+        """Stays in eval mode: stochastic depth or dropout would make the features random."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Output tokens, after the model's final norm."""
+        features = getattr(self.model, "forward_features", None)
+        tokens: Tensor = features(images) if callable(features) else self.model(images).last_hidden_state
+        return tokens
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen model and what is needed to feed it and to read its tokens.
+
+    tokens: see `Tokens`; mean, std: normalisation of images in 0–1; registers: tokens between CLS and patches;
+    dim: D; hash: of the weights and of all that the tokens depend on besides the input.
+    """
+
+    tokens: Tokens
+    mean: Triple
+    std: Triple
+    registers: int
+    dim: int
+    hash: str
+
+
+def pool(tokens: Tensor, registers: int) -> Tensor:
+    """[CLS ‖ mean of the patch tokens]: [B, 2D] from tokens [B, 1 + registers + N, D]; registers are left out."""
+    return torch.cat([tokens[:, 0], tokens[:, 1 + registers :].mean(1)], dim=-1)
+
+
+def patch_map(tokens: Tensor, registers: int) -> Tensor:
+    """The patch tokens as a map: [B, D, h, h] from tokens [B, 1 + registers + h², D].
+
+    Raises:
+        MidnightError: the patches are no square.
+    """
+    patches = tokens[:, 1 + registers :].transpose(1, 2)
+    side = round(patches.shape[-1] ** 0.5)
+    if side * side != patches.shape[-1]:
+        raise MidnightError(f"{patches.shape[-1]} patch tokens are no square map: wrong number of registers?")
+    return patches.unflatten(2, (side, side))
+
+
+def model_hash(model: Model, model_dir: Path | None) -> str | None:
+    """The hash that `load_encoder` will give, if it is known without loading: for exported folders."""
+    folder = own_folder(model, model_dir)
+    return hash_folder(folder) if folder else None
+
+
+def own_folder(model: Model, model_dir: Path | None) -> Path | None:
+    """The exported folder of a model of this project; None for models of a zoo.
+
+    Raises:
+        MidnightError: there is no such folder.
+    """
+    if model.source in ("eva", "timm"):
+        return None
+    folder = Path(model.path or "") if model.source == "dir" else model_dir
+    if folder is None or not folder.is_dir():
+        raise MidnightError(f"models.{model.name}: no folder {folder} with teacher.safetensors and model.json")
+    return folder
+
+
+def load_encoder(model: Model, model_dir: Path | None, size: int) -> Encoder:
+    """A model as a frozen encoder for inputs of `size` px; position embeddings are interpolated by timm.
+
+    Raises:
+        MidnightError: weights are missing or gated, the card doesn't fit, or the model doesn't take this size.
+    """
+    folder = own_folder(model, model_dir)
+    encoder = _own(model, folder) if folder else _zoo(model)
+    try:
+        shape = encoder.tokens(torch.zeros(1, 3, size, size)).shape
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MidnightError(f"models.{model.name}.sizes: doesn't take inputs of {size} px: {reason}") from error
+    if shape[1] < 2 + encoder.registers or shape[2] != encoder.dim:
+        raise MidnightError(f"models.{model.name}.registers: {encoder.registers} doesn't fit {shape[1]} output tokens")
+    return encoder
+
+
+def _own(model: Model, folder: Path) -> Encoder:
+    module, card = load_model(folder)
+    try:
+        mean, std = _triple(card["mean"]), _triple(card["std"])
+        registers, dim = int(card["registers"]), int(card["embed_dim"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MidnightError(f"{folder / 'model.json'}: missing or wrong key {error}; export the model again") from error
+    _check_prefix(module, registers, f"{folder / 'model.json'}: registers")
+    return Encoder(Tokens(module), mean, std, registers, dim, hash_folder(folder))
+
+
+def _triple(value: Any) -> Triple:
+    red, green, blue = (float(item) for item in value)
+    return red, green, blue
+
+
+def _zoo(model: Model) -> Encoder:
+    token = os.environ.get("HF_TOKEN")
+    if model.gate and not token:
+        raise MidnightError(
+            f"models.{model.name}: its weights need a licence: ask at {model.gate}, then set HF_TOKEN to your token"
+        )
+    try:
+        module = _timm(model) if model.source == "timm" else _eva(model)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MidnightError(f"models.{model.name}: {model.model_name} can't be loaded: {reason}") from error
+    _check_prefix(module, model.registers, f"models.{model.name}.registers")
+    assert model.mean is not None and model.std is not None  # noqa: S101 (checked by the registry)
+    weights = hash_value([hash_state(module.state_dict()), model.mean, model.std, model.registers])
+    width: Any = getattr(module, "embed_dim", None) or getattr(module, "config").hidden_size  # noqa: B009
+    dim = int(width)
+    return Encoder(Tokens(module), model.mean, model.std, model.registers, dim, weights)
+
+
+def _timm(model: Model) -> nn.Module:
+    import timm
+
+    options = {"pretrained": True, "num_classes": 0, "dynamic_img_size": True} | model.kwargs
+    return timm.create_model(str(model.model_name), **options)
+
+
+def _eva(model: Model) -> nn.Module:
+    from eva.vision.models.wrappers import ModelFromRegistry
+
+    module: nn.Module = ModelFromRegistry(str(model.model_name), model_kwargs=model.kwargs)
+    for inner in _unwrap(module):
+        module = inner
+    return module
+
+
+def _unwrap(module: nn.Module) -> Iterator[nn.Module]:
+    """eva's wrappers hold the model as `.model`; its output transforms are left behind with them."""
+    from eva.core.models.wrappers.base import BaseModel
+
+    while isinstance(module, BaseModel):
+        module = module.model
+        yield module
+
+
+def _check_prefix(module: nn.Module, registers: int, where: str) -> None:
+    prefix = getattr(module, "num_prefix_tokens", None)
+    if prefix is not None and prefix != 1 + registers:
+        raise MidnightError(f"{where}: {registers}, but the model has {prefix - 1} register tokens")
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device for `evaluation.accelerator`: auto, cpu or gpu.
+
+    Raises:
+        MidnightError: a GPU is asked for and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise MidnightError("evaluation.accelerator: gpu, but torch sees no GPU; use auto or cpu")
+    return torch.device("cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda")

@@ -1,0 +1,107 @@
+"""Heads on cached embeddings: linear for tiles, ABMIL for slides, repeated halves for folders; all fitted by eva."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from midnight.errors import MidnightError
+from midnight.evaluate.entries import Task
+from midnight.evaluate.features import feature_dataset
+from midnight.evaluate.quiet import quiet, threads
+from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
+from midnight.evaluate.store import Embeddings
+
+
+def fit_heads(task: Task, embeddings: Embeddings, pooling: str, accelerator: str, seed: int) -> list[float]:
+    """The scored metric of each run of a tile, slide or folder task.
+
+    Args:
+        task: with its protocol set.
+        embeddings: of the task's images.
+        pooling: "cls" or "cls_mean".
+        accelerator: cpu, gpu or auto.
+        seed: of heads, batches and drawn tiles; the same for every model and pooling.
+
+    Raises:
+        MidnightError: a split or class is missing, or eva gives no such metric.
+    """
+    with quiet(), threads(1):
+        if task.kind == "folder":
+            return _fit_halves(task, embeddings, pooling, accelerator, seed)
+        roles = ["train", "val"] + (["test"] if task.scored == "test" else [])
+        rows = {role: embeddings.rows(role) for role in roles}
+        return _fit(task, task.classes, embeddings, rows, pooling, accelerator, seed, task.values.runs, "best")
+
+
+def _fit(
+    task: Task,
+    classes: int,
+    embeddings: Embeddings,
+    rows: dict[str, np.ndarray],
+    pooling: str,
+    accelerator: str,
+    seed: int,
+    runs: int,
+    checkpoint: str,
+) -> list[float]:
+    datasets = {}
+    for role, chosen in rows.items():
+        if not len(chosen):
+            raise MidnightError(f"task {task.name}: no embeddings of split {role!r}; run the embed rule again")
+        datasets[role] = feature_dataset(embeddings, chosen, pooling, classes == 1, task.max_tiles)
+    dim = embeddings.pooled(pooling).shape[1]
+    data = build_data(task.values, datasets, seed)
+    return run_session(task, build_head(task, classes, dim), data, runs, accelerator, seed, checkpoint)
+
+
+def build_head(task: Task, classes: int, dim: int) -> Any:
+    """eva's HeadModule for embeddings float32 [B, dim] (slides: [B, tiles, dim]) and `classes` outputs, 1 = binary.
+
+    The head is given as a description, so that eva builds it anew for each run.
+    """
+    from eva.core.metrics import AverageLoss
+    from eva.core.metrics.defaults import BinaryClassificationMetrics, MulticlassClassificationMetrics
+    from eva.core.metrics.structs import MetricsSchema
+    from eva.core.models.modules import HeadModule
+
+    binary = classes == 1
+    metrics = BinaryClassificationMetrics() if binary else MulticlassClassificationMetrics(num_classes=classes)
+    return HeadModule(
+        head=describe_head(task, classes, dim),
+        criterion=torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss(),
+        optimizer=build_optimizer(task.values),
+        lr_scheduler=build_scheduler(task.values),
+        metrics=MetricsSchema(common=AverageLoss(), evaluation=metrics),
+    )
+
+
+def describe_head(task: Task, classes: int, dim: int) -> dict[str, Any]:
+    """Class path and arguments of the head, as in eva's YAMLs."""
+    if task.kind == "slide":
+        arguments = {"input_size": dim, "output_size": classes, "projected_input_size": 128}
+        return {"class_path": "eva.vision.models.networks.ABMIL", "init_args": arguments}
+    return {"class_path": "torch.nn.Linear", "init_args": {"in_features": dim, "out_features": classes}}
+
+
+def _fit_halves(task: Task, embeddings: Embeddings, pooling: str, accelerator: str, seed: int) -> list[float]:
+    """Each run trains on a stratified half and is scored on the other; no choice is made on the scored half."""
+    targets = embeddings.samples["target"].to_numpy().astype(int)
+    if len(counts := np.bincount(targets)) < 2 or counts.min() < 2:
+        raise MidnightError(f"task {task.name}: needs two classes or more with two images or more each, has {counts}")
+    values = []
+    for run in range(task.values.runs):
+        rows = split_halves(targets, seed + run)
+        values += _fit(task, len(counts), embeddings, rows, pooling, accelerator, seed + run, 1, "last")
+    return values
+
+
+def split_halves(targets: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Row numbers of a random half of each class ("train", rounded down) and of the rest ("val"), both sorted."""
+    rng = np.random.default_rng(seed)
+    train = []
+    for value in np.unique(targets):
+        members = rng.permutation(np.flatnonzero(targets == value))
+        train.append(members[: len(members) // 2])
+    chosen = np.sort(np.concatenate(train))
+    return {"train": chosen, "val": np.setdiff1d(np.arange(len(targets)), chosen)}

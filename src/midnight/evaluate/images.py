@@ -1,0 +1,129 @@
+"""Images of a task, read by eva's data set classes with eva's preprocessing."""
+
+import contextlib
+import importlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate.entries import Task
+
+TRUSTED = ("eva.", "midnight.", "torchvision.")
+
+
+def task_root(task: Task, data_root: str | Path) -> Path:
+    """The task's folder of data.
+
+    Raises:
+        MidnightError: it isn't there; says where the data come from and under which licence.
+    """
+    root = Path(data_root) / task.dataset.root
+    if root.is_dir():
+        return root
+    licence = f" (licence: {task.licence})" if task.licence else ""
+    source = f"; get it from {task.source}{licence} and put it there" if task.source else ""
+    raise MidnightError(f"task {task.name}: no data at {root} (evaluation.data_root is {data_root}){source}")
+
+
+def build_object(value: Any) -> Any:
+    """`value`, with each mapping that has a `class_path` replaced by an object of that class.
+
+    Raises:
+        ConfigError: the class is of no trusted package, or can't be imported or built.
+    """
+    if isinstance(value, list):
+        return [build_object(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_path" not in value:
+        return {name: build_object(item) for name, item in value.items()}
+    return find_class(value["class_path"])(**build_object(value.get("init_args", {})))
+
+
+def find_class(class_path: str) -> Callable[..., Any]:
+    """The class with this dotted name, from eva, torchvision or this package.
+
+    Raises:
+        ConfigError: another package, or no such class.
+    """
+    module, _, name = class_path.rpartition(".")
+    if not class_path.startswith(TRUSTED):
+        raise ConfigError(f"class_path: {class_path!r} is not of {', '.join(TRUSTED)}")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"class_path: can't import {class_path!r}: {error}") from error
+
+
+def open_images(task: Task, root: Path, role: str, transforms: Callable[..., Any]) -> Any:
+    """eva's data set of one role ("train", "val", "test"), configured and validated by eva itself.
+
+    Raises:
+        MidnightError: the data on disk are not what eva expects; says what and where.
+    """
+    dataset = task.dataset
+    arguments = build_object(dict(dataset.args)) | {dataset.transforms_key: transforms}
+    if dataset.splits:
+        arguments["split"] = dataset.splits[role]
+    try:
+        images = find_class(dataset.class_path)(root=str(root), **arguments)
+        images.prepare_data()
+        images.setup()
+        length = len(images)
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise MidnightError(f"task {task.name}: wrong data in {root}: {' '.join(str(error).split())}") from error
+    if not length:
+        raise MidnightError(f"task {task.name}: no images of split {role!r} in {root}")
+    return images
+
+
+def preprocessing(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[..., Any]:
+    """eva's ResizeAndCrop: shorter side to `size` px, centre crop, 0–1, normalised; float32 [3, size, size]."""
+    from eva.vision.data.transforms.common import ResizeAndCrop
+
+    return ResizeAndCrop(size=size, mean=list(mean), std=list(std))
+
+
+def load_batches(images: Any, batch_size: int, workers: int) -> Iterator[tuple[Tensor, list[Any]]]:
+    """All items of a data set in order: images float32 [B, 3, S, S] and the items' (target, metadata).
+
+    Args:
+        images: a map-style data set of (image, target, metadata).
+        batch_size: B, the last batch may be smaller.
+        workers: decoding threads; one batch ahead. 0: in the caller's thread.
+
+    Raises:
+        MidnightError: an image can't be read; names it.
+    """
+    starts = range(0, len(images), batch_size)
+    spans = [range(start, min(start + batch_size, len(images))) for start in starts]
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(workers)) if workers else None
+        waiting: deque[list[Future[Any]]] = deque()
+        for number, span in enumerate(spans):
+            if pool is None:
+                yield _collate([_read(images, index) for index in span])
+                continue
+            while len(waiting) < 2 and number + len(waiting) < len(spans):
+                ahead = spans[number + len(waiting)]
+                waiting.append([pool.submit(_read, images, index) for index in ahead])
+            yield _collate([future.result() for future in waiting.popleft()])
+
+
+def _read(images: Any, index: int) -> Any:
+    try:
+        return images[index]
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        name = images.filename(index)
+        raise MidnightError(f"{name}: can't be read: {' '.join(str(error).split())}; get the file again") from error
+
+
+def _collate(items: list[Any]) -> tuple[Tensor, list[Any]]:
+    images = torch.stack([item[0] for item in items]).as_subclass(Tensor)
+    return images, [tuple(item[1:]) for item in items]

@@ -1,0 +1,171 @@
+"""The registries of tasks and models: YAML files checked against dataclasses. Light: the workflow imports it."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from midnight.atomic import write_json
+from midnight.config.fields import build, plain, schema
+from midnight.config.load import CONFIG_DIR, read_yaml
+from midnight.errors import ConfigError
+from midnight.evaluate.entries import Model, Protocol, Task
+
+TASKS = CONFIG_DIR / "tasks.yaml"
+MODELS = CONFIG_DIR / "models.yaml"
+OWN = ("run", "init")
+ZOO_NEEDS = ("model_name", "mean", "std")
+NEEDED = {"run": ("run",), "init": ("run",), "dir": ("path",), "eva": ZOO_NEEDS, "timm": ZOO_NEEDS}
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def registry_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of `config/tasks.yaml` (name "tasks") or `config/models.yaml` ("models")."""
+    entry = {"tasks": Task, "models": Model}[name]
+    properties = {name: {"type": "object", "additionalProperties": schema(entry)}}
+    if name == "tasks":
+        properties["presets"] = {"type": "object", "additionalProperties": schema(Protocol)}
+    return {
+        "$schema": DRAFT,
+        "title": name,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": [name],
+    }
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    content = read_yaml(path)
+    unknown = sorted(set(content) - set(registry_schema(name)["properties"]))
+    if unknown:
+        raise ConfigError(f"{path}: unknown key {', '.join(map(repr, unknown))}; entries go below {name!r}")
+    entries = content.get(name)
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{path}: missing key {name!r}: a mapping of entries")
+    wrong = [entry for entry, value in entries.items() if not isinstance(value, dict)]
+    if wrong:
+        raise ConfigError(f"{path}: {name}.{wrong[0]}: must be a mapping of keys")
+    return entries
+
+
+def load_tasks(path: Path = TASKS) -> dict[str, Task]:
+    """All tasks by name.
+
+    Raises:
+        ConfigError: the file or an entry is wrong; names the file, the entry and the key.
+    """
+    tasks = {}
+    for name, value in _read(path, "tasks").items():
+        task = build(Task, {**value, "name": str(name)}, f"{path}: tasks.{name}")
+        _check_task(task, f"{path}: tasks.{name}")
+        tasks[str(name)] = task
+    return tasks
+
+
+def _check_task(task: Task, where: str) -> None:
+    if task.kind == "hest":
+        return
+    if not task.dataset.class_path:
+        raise ConfigError(f"{where}.dataset: missing key 'class_path'")
+    missing = sorted({"train", "val", task.scored} - set(task.dataset.splits))
+    if missing and task.kind != "folder":
+        raise ConfigError(f"{where}.dataset.splits: missing key {', '.join(map(repr, missing))}")
+    if task.kind == "slide" and task.max_tiles is None:
+        raise ConfigError(f"{where}: missing key 'max_tiles' (tiles per slide)")
+    for name, protocol in task.protocols.items():
+        if (protocol.max_steps is None) == (protocol.max_epochs is None):
+            raise ConfigError(f"{where}.protocols.{name}: exactly one of 'max_steps' and 'max_epochs' must be given")
+
+
+def load_models(path: Path = MODELS) -> dict[str, Model]:
+    """All models by name.
+
+    Raises:
+        ConfigError: the file or an entry is wrong; names the file, the entry and the key.
+    """
+    models = {}
+    for name, value in _read(path, "models").items():
+        model = build(Model, {**value, "name": str(name)}, f"{path}: models.{name}")
+        missing = [key for key in NEEDED[model.source] if getattr(model, key) is None]
+        if missing:
+            raise ConfigError(f"{path}: models.{name}: a model of source {model.source!r} needs the key {missing[0]!r}")
+        if model.source == "run" and model.run != name:
+            raise ConfigError(f"{path}: models.{name}.run: a trained model is called like its run, not {model.run!r}")
+        models[str(name)] = model
+    return models
+
+
+def select_models(names: Collection[str], runs: Collection[str], path: Path = MODELS) -> dict[str, Model]:
+    """The named models; with no names, all real ones of the zoo and of the configuration's runs.
+
+    Args:
+        names: `evaluation.models`.
+        runs: names of the configuration's runs.
+        path: the registry.
+
+    Raises:
+        ConfigError: an unknown model, or a model of a run that the configuration has not.
+    """
+    models = load_models(path)
+    if not names:
+        return {name: model for name, model in models.items() if _is_default(model, runs)}
+    for name in names:
+        if name not in models:
+            raise ConfigError(f"evaluation.models: no model {name!r} in {path}; known: {', '.join(models)}")
+        if models[name].source in OWN and models[name].run not in runs:
+            known = ", ".join(runs) or "none"
+            raise ConfigError(f"evaluation.models: {name!r} is of run {models[name].run!r}, not among runs: {known}")
+    return {name: models[name] for name in names}
+
+
+def _is_default(model: Model, runs: Collection[str]) -> bool:
+    return model.data == "real" and model.source != "dir" and (model.source not in OWN or model.run in runs)
+
+
+def select_tasks(names: Collection[str], protocol: str, path: Path = TASKS) -> dict[str, Task]:
+    """The named tasks with their protocol set; with no names, the paper's tasks (protocol demo: the demo's).
+
+    Raises:
+        ConfigError: an unknown task, or one that has no such protocol.
+    """
+    tasks = load_tasks(path)
+    wanted = "demo" if protocol == "demo" else "real"
+    chosen = list(names) or [name for name, task in tasks.items() if task.data == wanted and task.kind != "folder"]
+    for name in chosen:
+        if name not in tasks:
+            raise ConfigError(f"evaluation.tasks: no task {name!r} in {path}; known: {', '.join(tasks)}")
+        if tasks[name].kind != "hest" and protocol not in tasks[name].protocols:
+            known = ", ".join(tasks[name].protocols)
+            raise ConfigError(f"evaluation.protocol: task {name!r} has no protocol {protocol!r}; it has: {known}")
+    return {name: _with_protocol(tasks[name], protocol) for name in chosen}
+
+
+def _with_protocol(task: Task, protocol: str) -> Task:
+    kept = {name: values for name, values in task.protocols.items() if name == protocol}
+    return dataclasses.replace(task, protocol=protocol, protocols=kept)
+
+
+def data_settings(task: Task) -> dict[str, Any]:
+    """The part of a task that its embeddings depend on, JSON-like."""
+    return {"kind": task.kind, "dataset": plain(task.dataset), "max_tiles": task.max_tiles}
+
+
+def find_model(name: str, path: Path = MODELS) -> Model:
+    """One model.
+
+    Raises:
+        ConfigError: no such model.
+    """
+    models: Mapping[str, Model] = load_models(path)
+    if name not in models:
+        raise ConfigError(f"{path}: no model {name!r}; known: {', '.join(models)}")
+    return models[name]
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write `tasks.schema.json` and `models.schema.json`, for editors and reviewers; returns the paths."""
+    paths = [folder / f"{name}.schema.json" for name in ("tasks", "models")]
+    for path, name in zip(paths, ("tasks", "models"), strict=True):
+        write_json(path, registry_schema(name))
+    return paths

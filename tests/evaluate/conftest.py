@@ -1,0 +1,60 @@
+"""Tiny models and data sets for the tests of this folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from midnight.config.load import CONFIG_DIR
+from midnight.evaluate import embed as embed_module
+from midnight.evaluate import registry
+
+SIZE = 28
+WIDTH = 32
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """An exported folder of a random ViT: patch 14, two blocks, 32 wide, with so many registers."""
+
+    def make(registers: int) -> Path:
+        torch.manual_seed(registers)
+        kwargs = {"patch_size": 14, "depth": 2, "embed_dim": WIDTH, "num_heads": 2, "reg_tokens": registers}
+        kwargs |= {"img_size": SIZE, "dynamic_img_size": True}
+        model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **kwargs)
+        folder = tmp_path_factory.mktemp(f"model{registers}")
+        save_file(model.state_dict(), folder / "teacher.safetensors")
+        card = {"arch": "vit_tiny_patch16_224", "kwargs": kwargs, "img_size": SIZE, "patch_size": 14}
+        card |= {"embed_dim": WIDTH, "registers": registers, "mean": [0.5] * 3, "std": [0.5] * 3, "data": "demo"}
+        (folder / "model.json").write_text(json.dumps(card))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def tasks_file() -> Path:
+    return CONFIG_DIR / "tasks.yaml"
+
+
+@pytest.fixture
+def use_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Replace the registries by these YAML texts in embed and score."""
+
+    def use(tasks: str, models: str) -> None:
+        from midnight.evaluate import score as score_module
+
+        paths = {"tasks": tmp_path / "tasks.yaml", "models": tmp_path / "models.yaml"}
+        paths["tasks"].write_text(tasks)
+        paths["models"].write_text(models)
+        for module in (embed_module, score_module):
+            monkeypatch.setattr(module, "find_model", lambda name: registry.find_model(name, paths["models"]))
+            monkeypatch.setattr(
+                module, "select_tasks", lambda names, kind: registry.select_tasks(names, kind, paths["tasks"])
+            )
+
+    return use

@@ -1,0 +1,421 @@
+"""All that needs kaiko-eva, in one module: its import takes 10 seconds or more."""
+
+import copy
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from eva.core.data.datasets import EmbeddingsClassificationDataset
+from eva.core.data.samplers import BalancedSampler
+from torch.utils.data import default_collate
+
+from midnight.config import Evaluation
+from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate import embed as embed_module
+from midnight.evaluate import registry
+from midnight.evaluate import score as score_module
+from midnight.evaluate.encoder import Encoder, load_encoder, patch_map
+from midnight.evaluate.entries import Model, Task
+from midnight.evaluate.features import feature_dataset
+from midnight.evaluate.folder import FolderImages
+from midnight.evaluate.heads import build_head, fit_heads, split_halves
+from midnight.evaluate.images import find_class, open_images, preprocessing
+from midnight.evaluate.quiet import quiet
+from midnight.evaluate.records import read_record
+from midnight.evaluate.segment import MapEncoder, build_module, check_frozen, fit_segmentation, open_datasets
+from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
+from midnight.evaluate.store import Embeddings, read_embeddings
+from tests.evaluate.eva_example import MODELS, SPLITS, TASKS, write_consep, write_folder, write_patch_camelyon
+from tests.evaluate.hest_example import write_task
+
+SIZE = 28
+EMBEDDED = ["shots", "folder", "hest"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_patch_camelyon(root / "pcam")
+    write_consep(root / "consep")
+    write_folder(root / "fields")
+    write_task(root / "hest")
+    return root
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> dict[str, Task]:
+    (tmp_path / "t.yaml").write_text(TASKS)
+    names = ["shots", "strict", "consep", "folder", "hest", "slides"]
+    return registry.select_tasks(names, "demo", tmp_path / "t.yaml")
+
+
+@pytest.fixture
+def evaluation(data: Path, use_registry: Callable[[str, str], None]) -> Evaluation:
+    use_registry(TASKS, MODELS)
+    return Evaluation(protocol="demo", data_root=str(data), accelerator="cpu", workers=0, batch_size=16)
+
+
+@pytest.fixture(scope="module", params=[0, 4], ids=["plain", "registers"])
+def model_dir(request: pytest.FixtureRequest, make_model: Callable[[int], Path]) -> Path:
+    return make_model(request.param)
+
+
+def tiny(folder: Path) -> Encoder:
+    return load_encoder(Model("dir", "Tiny", [SIZE], path=str(folder), name="tiny"), None, SIZE)
+
+
+def run_embed(model_dir: Path, evaluation: Evaluation, output: Path, names: list[str] | None = None) -> dict[str, Path]:
+    folders = {name: output / "embeddings" / name for name in names or EMBEDDED}
+    embed_module.embed("tiny", model_dir, SIZE, list(folders), evaluation, folders)
+    return folders
+
+
+def synthetic(n: int = 64, dim: int = 6, seed: int = 0) -> Embeddings:
+    """Embeddings whose first column tells the class."""
+    rng = np.random.default_rng(seed)
+    target = np.arange(n) % 2
+    features = rng.normal(size=(n, 2 * dim)).astype(np.float32)
+    features[:, 0] += 8 * (target - 0.5)
+    split = np.repeat(["train", "val", "test"], [n // 2, n // 4, n // 4])
+    group = [f"slide{row // 4 * 2 + row % 2}" for row in range(n)]
+    samples = pd.DataFrame({"split": split, "name": [str(i) for i in range(n)], "target": target * 1.0, "group": group})
+    return Embeddings(features, samples, {"count": n})
+
+
+# What the registry names
+
+
+def test_real_tasks_use_evas_classes_untouched() -> None:
+    for task in registry.load_tasks().values():
+        if task.kind == "hest":
+            continue
+        found = find_class(task.dataset.class_path)
+        if task.data == "real" and task.kind != "folder":
+            assert found.__module__.startswith("eva.")
+        for value in task.dataset.args.values():
+            if isinstance(value, dict):
+                assert find_class(value["class_path"]).__module__.startswith("eva.")
+
+
+# Embeddings
+
+
+def test_embeddings_are_those_of_the_images(
+    data: Path, model_dir: Path, evaluation: Evaluation, tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    folders = run_embed(model_dir, evaluation, tmp_path)
+    encoder = tiny(model_dir)
+    stored = read_embeddings(folders["shots"])
+    images = open_images(tasks["shots"], data / "pcam", "val", preprocessing(SIZE, encoder.mean, encoder.std))
+    row = stored.rows("val")[5]
+    tokens = encoder.tokens(images[5][0][None])[0]
+    expected = torch.cat([tokens[0], tokens[1 + encoder.registers :].mean(0)])
+    assert np.allclose(stored.features[row], expected.numpy(), atol=1e-5)
+    assert stored.samples["target"][row] == float(images[5][1])
+    assert stored.index["counts"] == {"train": 48, "val": 24, "test": 32}
+    assert stored.index["model_hash"] == encoder.hash
+    folder = read_embeddings(folders["folder"])
+    assert folder.samples["name"].tolist()[:7] == [*(f"ADI/{i}.png" for i in range(6)), "LYM/0.png"]
+    hest = read_embeddings(folders["hest"])
+    assert hest.samples["name"][12] == "S1/S1x0"
+    assert set(hest.samples["split"]) == {"S0", "S1", "S2"}
+
+
+def test_what_is_up_to_date_is_not_computed_again(
+    make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = run_embed(make_model(0), evaluation, tmp_path, ["folder", "hest"])
+    before = (folders["folder"] / "features.npy").stat().st_mtime_ns
+    (folders["folder"] / "index.json").unlink()
+
+    def load(*_: Any) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(embed_module, "load_encoder", load)
+    run_embed(make_model(0), evaluation, tmp_path, ["folder", "hest"])
+    assert (folders["folder"] / "features.npy").stat().st_mtime_ns == before
+    assert json.loads((folders["folder"] / "index.json").read_text())["count"] == 18
+    with pytest.raises(AssertionError, match="computed again"):
+        run_embed(make_model(4), evaluation, tmp_path, ["folder"])
+
+
+def test_eva_checks_counts_except_where_a_subclass_says_so(data: Path, tasks: dict[str, Task]) -> None:
+    transforms = preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(MidnightError, match=r"task strict: wrong data in .*length \(48\) does not match"):
+        open_images(tasks["strict"], data / "pcam", "train", transforms)
+    assert len(open_images(tasks["shots"], data / "pcam", "train", transforms)) == SPLITS["train"]
+
+
+def test_a_truncated_file_is_one_clear_line(data: Path, tasks: dict[str, Task], tmp_path: Path) -> None:
+    write_patch_camelyon(tmp_path / "pcam")
+    path = tmp_path / "pcam" / "camelyonpatch_level_2_split_train_y.h5"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(MidnightError, match=r"task shots: wrong data in") as caught:
+        open_images(tasks["shots"], tmp_path / "pcam", "train", preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3))
+    assert "\n" not in str(caught.value)
+
+
+def test_segmentation_has_no_embeddings(
+    make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path
+) -> None:
+    with pytest.raises(MidnightError, match="task consep: segmentation runs online"):
+        run_embed(make_model(0), evaluation, tmp_path, ["consep"])
+
+
+# Traps of eva
+
+
+def test_every_run_draws_its_own_tiles_from_the_whole_training_set(tasks: dict[str, Task]) -> None:
+    stored = synthetic(n=400)
+    train = feature_dataset(stored, stored.rows("train"), "cls", binary=True)
+    with quiet():
+        module = build_data(tasks["shots"].values, {"train": train}, seed=3)
+        runs = [list(module.train_dataloader().sampler) for _ in range(40)]
+        again = build_data(tasks["shots"].values, {"train": train}, seed=3)
+        assert list(again.train_dataloader().sampler) == runs[0]
+        trap = BalancedSampler(num_samples=4)
+        trap.set_dataset(train)
+        first = list(trap)
+        trap.set_dataset(train)
+    assert list(trap) == first
+    assert len({tuple(sorted(run)) for run in runs}) == 40
+    assert all(sorted(train.load_target(i) for i in run) == [0] * 4 + [1] * 4 for run in runs)
+    assert len({index for run in runs for index in run}) > 150
+
+
+def test_weight_decay_and_schedule_are_explicit(tasks: dict[str, Task]) -> None:
+    for name in ("shots", "slides"):
+        module = build_head(tasks[name], 1, 6)
+        module.configure_model()
+        check_optimizer(module.configure_optimizers(), 0.05)
+
+
+def test_the_papers_lr_is_not_cut_to_a_third() -> None:
+    for name in ("bach", "pcam-10shot", "consep", "camelyon16-small"):
+        values = registry.select_tasks([name], "paper")[name].values
+        optimizer = build_optimizer(values)([torch.nn.Parameter(torch.zeros(2))])
+        build_scheduler(values)(optimizer)
+        assert optimizer.param_groups[0]["lr"] == values.lr
+        default = registry.select_tasks(["bach"], "eva-default")["bach"].values
+        optimizer = build_optimizer(default)([torch.nn.Parameter(torch.zeros(2))])
+        build_scheduler(default)(optimizer)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(default.lr / 3)
+
+
+def check_optimizer(configured: dict[str, Any], weight_decay: float) -> None:
+    group = configured["optimizer"].param_groups[0]
+    assert group["weight_decay"] == weight_decay
+    assert group["lr"] == 0.01
+    assert type(configured["lr_scheduler"]).__name__ == "CosineAnnealingLR"
+
+
+def test_every_run_starts_from_a_new_head(tasks: dict[str, Task]) -> None:
+    base = build_head(tasks["folder"], 3, 6)
+    heads = [copy.deepcopy(base) for _ in range(2)]
+    for head in heads:
+        head.configure_model()
+    assert not torch.equal(heads[0].head.weight, heads[1].head.weight)
+
+
+def test_scores_equal_those_of_evas_own_data_sets(tasks: dict[str, Task], tmp_path: Path) -> None:
+    """The same task from one .pt file per tile through eva's EmbeddingsClassificationDataset: identical values."""
+    stored = synthetic(n=96)
+    task = dataclasses.replace(
+        tasks["shots"], protocols={"demo": dataclasses.replace(tasks["shots"].values, shots=None, lr=0.1)}
+    )
+    ours = fit_heads(task, stored, "cls", "cpu", seed=5)
+    rows = []
+    for row, sample in stored.samples.iterrows():
+        torch.save(torch.from_numpy(stored.pooled("cls")[row].copy()), tmp_path / f"{row}.pt")
+        rows.append({"embeddings": f"{row}.pt", "target": int(sample["target"]), "split": sample["split"]})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    read = functools.partial(EmbeddingsClassificationDataset, tmp_path, "manifest.csv", target_transforms=as_float)
+    with quiet():
+        datasets = {role: read(split=role) for role in ("train", "val", "test")}
+        module = build_data(task.values, datasets, 5, default_collate)
+        for dataset in datasets.values():
+            dataset.setup()
+        plain = run_session(task, build_head(task, 1, 6), module, 3, "cpu", 5)
+    assert ours == plain
+    assert np.mean(ours) > 0.7
+    assert len(set(ours)) > 1
+
+
+def as_float(value: torch.Tensor) -> torch.Tensor:
+    return value.float()
+
+
+def test_scores_repeat_with_the_seed_and_change_with_it(tasks: dict[str, Task]) -> None:
+    stored = synthetic(n=96)
+    first = fit_heads(tasks["shots"], stored, "cls", "cpu", seed=1)
+    assert fit_heads(tasks["shots"], stored, "cls", "cpu", seed=1) == first
+    assert fit_heads(tasks["shots"], stored, "cls", "cpu", seed=2) != first
+    assert len(first) == 3
+
+
+def test_a_fit_must_be_validated_once(tasks: dict[str, Task]) -> None:
+    values = dataclasses.replace(tasks["shots"].values, validate_every=50)
+    with pytest.raises(ConfigError, match=r"protocols\.demo\.validate_every: 50, but the fit ends after 24 epochs"):
+        fit_heads(dataclasses.replace(tasks["shots"], protocols={"demo": values}), synthetic(), "cls", "cpu", 0)
+
+
+def test_slides_are_bags_for_evas_abmil(tasks: dict[str, Task]) -> None:
+    stored = synthetic(n=192)
+    values = fit_heads(tasks["slides"], stored, "cls_mean", "cpu", seed=0)
+    assert len(values) == 2
+    assert np.mean(values) > 0.7
+
+
+# Folders
+
+
+def test_halves_are_stratified_disjoint_and_random() -> None:
+    targets = np.repeat([0, 1, 2], [10, 7, 4])
+    halves = split_halves(targets, 0)
+    assert sorted([*halves["train"], *halves["val"]]) == list(range(21))
+    assert np.bincount(targets[halves["train"]]).tolist() == [5, 3, 2]
+    assert split_halves(targets, 0)["train"].tolist() == halves["train"].tolist()
+    assert split_halves(targets, 1)["train"].tolist() != halves["train"].tolist()
+
+
+def test_a_folder_needs_two_classes(tmp_path: Path, tasks: dict[str, Task]) -> None:
+    write_folder(tmp_path / "one")
+    for name in ("LYM", "TUM"):
+        for path in (tmp_path / "one" / name).iterdir():
+            path.unlink()
+    with pytest.raises(MidnightError, match=r"task folder: wrong data in .*two classes or more, found \['ADI'\]"):
+        open_images(tasks["folder"], tmp_path / "one", "all", preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3))
+    images = FolderImages(str(tmp_path / "one"))
+    images.configure()
+    assert len(images) == 6
+
+
+def test_real_labelled_fields_are_a_folder_task(real_data: Path, tasks: dict[str, Task]) -> None:
+    root = real_data / "labelled" / "colorectal-cancer"
+    images = open_images(tasks["folder"], root, "all", preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3))
+    assert len(images.classes) == 7
+    assert len(images) == 70
+    assert images[0][0].shape == (3, SIZE, SIZE)
+
+
+# Segmentation
+
+
+def test_the_encoder_stays_frozen_and_its_maps_are_normalised(
+    data: Path, model_dir: Path, tasks: dict[str, Task]
+) -> None:
+    encoder = tiny(model_dir)
+    values = fit_segmentation(tasks["consep"], encoder, data / "consep", SIZE, "cpu", seed=0)
+    assert len(values) == 2
+    assert all(0 <= value <= 1 for value in values)
+    maps = MapEncoder(encoder, memo=False)(torch.randn(2, 3, SIZE, SIZE))[0]
+    assert maps.shape == (2, 32, 2, 2)
+    # LayerNorm at init: each token has mean 0 and variance 1.
+    assert torch.allclose(maps.mean(1), torch.zeros(2, 2, 2), atol=1e-5)
+    assert torch.allclose(maps.var(1, unbiased=False), torch.ones(2, 2, 2), atol=1e-3)
+
+
+def test_a_thawed_encoder_is_noticed(data: Path, make_model: Callable[[int], Path], tasks: dict[str, Task]) -> None:
+    encoder = tiny(make_model(0))
+    module = build_module(tasks["consep"], encoder)
+    module.configure_model()
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    trained = {id(value) for group in groups for value in group["params"]}
+    assert not trained & {id(value) for value in encoder.tokens.parameters()}
+    assert groups[0]["weight_decay"] == 0.05
+    next(encoder.tokens.parameters()).requires_grad = True
+    with pytest.raises(MidnightError, match="the encoder is not frozen"):
+        check_frozen(encoder)
+    with pytest.raises(MidnightError, match="the encoder is not frozen"):
+        fit_segmentation(tasks["consep"], encoder, data / "consep", SIZE, "cpu", seed=0)
+
+
+def test_remembered_maps_are_the_computed_ones(make_model: Callable[[int], Path]) -> None:
+    encoder = tiny(make_model(4))
+    remembering, computing = MapEncoder(encoder, memo=True), MapEncoder(encoder, memo=False)
+    images = torch.randn(5, 3, SIZE, SIZE)
+    remembering(images[:3])
+    assert len(remembering.memo or {}) == 3
+    order = [4, 1, 3, 0, 1]
+    assert torch.allclose(remembering(images[order])[0], computing(images[order])[0], atol=1e-6)
+    assert torch.equal(computing(images)[0], patch_map(encoder.tokens(images), 4))
+    assert len(remembering.memo or {}) == 5
+    assert copy.deepcopy(remembering) is remembering
+
+
+def test_masks_and_images_match(data: Path, make_model: Callable[[int], Path], tasks: dict[str, Task]) -> None:
+    with quiet():
+        datasets = open_datasets(tasks["consep"], tiny(make_model(0)), data / "consep", SIZE)
+    images, masks = datasets["train"].__getitems__([0, 7])
+    assert images.shape == (2, 3, SIZE, SIZE)
+    assert masks.shape == (2, SIZE, SIZE)
+    assert masks.dtype == torch.int64
+    assert set(masks.unique().tolist()) <= {0, 1, 2, 3, 4}
+    # Brightness is 30 × CoNSeP's type: dark pixels are background, bright ones spindle-shaped.
+    levels = (images.mean(1) * 0.5 + 0.5) * 255 / 30
+    assert levels[masks == 0].median() < 0.5
+    assert levels[masks == 4].median() > 4.5
+
+
+# Whole calls
+
+
+def call_score(
+    model_dir: Path, evaluation: Evaluation, folders: dict[str, Path], output: Path, names: list[str], seed: int = 0
+) -> dict[tuple[str, str], Path]:
+    places = {(p, n): output / "scores" / "tiny" / "28" / p / f"{n}.json" for p in ("cls", "cls_mean") for n in names}
+    poolings = ["cls", "cls_mean"]
+    score_module.score_tasks("tiny", model_dir, SIZE, names, poolings, evaluation, folders, places, "demo", seed)
+    return places
+
+
+def test_all_kinds_end_as_records_and_stay_cached(
+    make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, names = make_model(4), [*EMBEDDED, "consep"]
+    folders = run_embed(model_dir, evaluation, tmp_path)
+    places = call_score(model_dir, evaluation, folders, tmp_path, names)
+    records = {place: read_record(path) for place, path in places.items()}
+    shots = records["cls", "shots"]
+    assert (shots.n_runs, shots.metric, shots.split, shots.protocol) == (3, "BinaryBalancedAccuracy", "test", "demo")
+    assert (shots.label, shots.published, shots.data, shots.column) == ("Tiny", "UNI", "demo", "pc10")
+    assert shots.sem == pytest.approx(np.std(shots.values, ddof=1) / np.sqrt(3))
+    assert shots.values != records["cls_mean", "shots"].values
+    assert shots.versions["kaiko-eva"] == "0.4.5"
+    consep, same = records["cls", "consep"], records["cls_mean", "consep"]
+    assert consep.extra["pooling_independent"]
+    assert consep.values == same.values
+    assert (consep.pooling, same.pooling) == ("cls", "cls_mean")
+    hest = records["cls_mean", "hest"]
+    assert hest.n_runs == 3
+    assert hest.stdev == pytest.approx(np.std(hest.values))
+    assert len(hest.extra["per_gene"][0]) == 50
+    assert hest.mean > 0.3
+    assert records["cls", "folder"].mean > 0.6
+    assert len(list((tmp_path / "cache" / "scores").glob("*.json"))) == 7
+
+    def compute(job: Any, cell: Any, *_: Any) -> None:
+        raise AssertionError(f"computed again: {cell.task.name}")
+
+    monkeypatch.setattr(score_module, "compute", compute)
+    places["cls", "hest"].unlink()
+    call_score(model_dir, evaluation, folders, tmp_path, names)
+    assert read_record(places["cls", "hest"]) == records["cls", "hest"]
+    with pytest.raises(AssertionError, match="computed again: shots"):
+        call_score(model_dir, evaluation, folders, tmp_path, names, seed=1)
+
+
+def test_demo_data_are_never_called_real(
+    make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="shots is generated data"):
+        score_module.score_tasks("tiny", make_model(0), SIZE, ["shots"], ["cls"], evaluation, {}, {}, "real", 0)
+    with pytest.raises(MidnightError, match=r"task folder: no embeddings given"):
+        call_score(make_model(0), evaluation, {}, tmp_path, ["folder"])

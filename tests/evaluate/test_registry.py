@@ -1,0 +1,170 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from midnight.errors import ConfigError
+from midnight.evaluate import registry
+
+COLUMNS = {"pc10", "bach", "brcs", "bkhs", "crc", "glsn", "mhst", "pc", "c16", "pnd", "cnsp", "mnsc", "hest"}
+TASK = """
+tasks:
+  mine:
+    kind: tile
+    label: Mine
+    column: mine
+    metric: MulticlassAccuracy
+    scored: val
+    classes: 2
+    dataset: {class_path: eva.vision.data.datasets.BACH, root: mine, splits: {train: train, val: val}}
+    protocols:
+      paper:
+        runs: 2
+        max_steps: 10
+        batch_size: 4
+        lr: 0.001
+        weight_decay: 0.01
+        scheduler: {name: ConstantLR, args: {factor: 1.0}}
+        patience: 3
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "registry.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_papers_columns_are_all_there_and_demo_has_some_of_them() -> None:
+    tasks = registry.select_tasks([], "paper")
+    assert {task.column for task in tasks.values()} == COLUMNS
+    assert sum(task.column == "hest" for task in tasks.values()) == 9
+    assert len(tasks) == 12 + 9
+    demo = registry.select_tasks([], "demo")
+    assert {task.column for task in demo.values()} == {"bach", "pc10", "cnsp", "hest"}
+    assert all(task.data == "demo" for task in demo.values())
+    assert set(registry.select_tasks([], "eva-default")) == set(tasks)
+
+
+@pytest.mark.parametrize(
+    ("task", "runs", "patience", "lr"),
+    [
+        ("pcam-10shot", 50, 9, 3e-4),
+        ("bach", 5, 12500, 3e-4),
+        ("camelyon16-small", 5, 10, 1e-3),
+        ("panda-small", 20, 8, 1e-3),
+        ("consep", 5, 12500, 2e-3),
+        ("monusac", 20, 12500, 2e-3),
+    ],
+)
+def test_values_of_the_paper(task: str, runs: int, patience: int, lr: float) -> None:
+    values = registry.select_tasks([task], "paper")[task].values
+    assert (values.runs, values.patience, values.lr) == (runs, patience, lr)
+    assert values.weight_decay == 0.01
+    assert values.scheduler.name != "ConstantLR"
+
+
+def test_ten_shots_leave_ten_tiles_per_class_to_each_run() -> None:
+    for protocol in ("paper", "eva-default"):
+        assert registry.select_tasks(["pcam-10shot"], protocol)["pcam-10shot"].values.shots == 10
+
+
+def test_every_row_of_table_a1_has_a_model(repository: Path) -> None:
+    rows = (repository / "src/midnight/report/published/tablea1.csv").read_text().splitlines()[1:]
+    published = {row.split(",")[0] for row in rows if row}
+    assert published == {model.published for model in registry.load_models().values()} - {None}
+
+
+def test_models_by_default_are_those_of_the_zoo_and_of_the_runs() -> None:
+    models = registry.select_models([], ["midnight-12k"])
+    assert {"midnight-12k", "vitg14-initial", "uni"} <= set(models)
+    assert not {"demo", "local", "midnight-92k"} & set(models)
+    assert list(registry.select_models(["demo-random", "demo"], ["demo"])) == ["demo-random", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("kind: tile", "kind: tyle", "tasks.mine: kind"),
+        ("label: Mine", "lable: Mine", "'lable'"),
+        ("    metric: MulticlassAccuracy\n", "", "'metric'"),
+        ("weight_decay: 0.01", "weight_decay: -1", "protocols.paper.weight_decay"),
+        ("        weight_decay: 0.01\n", "", "'weight_decay'"),
+        ("max_steps: 10", "max_steps: 10\n        max_epochs: 2", "exactly one of 'max_steps' and 'max_epochs'"),
+        ("splits: {train: train, val: val}", "splits: {train: train}", "splits: missing key 'val'"),
+        ("scored: val", "scored: test", "splits: missing key 'test'"),
+        ("class_path: eva.vision.data.datasets.BACH, ", "", "'class_path'"),
+        ("tasks:", "task:", "'task'"),
+    ],
+)
+def test_a_wrong_task_is_named_with_its_key(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = write(tmp_path, TASK.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        registry.load_tasks(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_is_one_entry(tmp_path: Path) -> None:
+    task = registry.select_tasks(["mine"], "paper", write(tmp_path, TASK))["mine"]
+    assert task.values.max_steps == 10
+    assert task.monitor == "val/MulticlassAccuracy"
+
+
+def test_unknown_names_and_protocols(tmp_path: Path) -> None:
+    path = write(tmp_path, TASK)
+    with pytest.raises(ConfigError, match=r"evaluation\.tasks: no task 'yours'.*known: mine"):
+        registry.select_tasks(["yours"], "paper", path)
+    with pytest.raises(ConfigError, match=r"task 'mine' has no protocol 'eva-default'; it has: paper"):
+        registry.select_tasks(["mine"], "eva-default", path)
+    with pytest.raises(ConfigError, match=r"evaluation\.models: no model 'nobody'"):
+        registry.select_models(["nobody"], [])
+    with pytest.raises(ConfigError, match=r"'demo' is of run 'demo', not among runs: other"):
+        registry.select_models(["demo"], ["other"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{source: run, label: A, sizes: [14]}", "needs the key 'run'"),
+        ("{source: eva, label: A, sizes: [14], model_name: x}", "needs the key 'mean'"),
+        ("{source: run, run: b, label: A, sizes: [14]}", "called like its run"),
+        ("{source: dir, path: x, label: A, sizes: []}", "sizes"),
+        ("7", "models.a: must be a mapping"),
+    ],
+)
+def test_a_wrong_model_is_named_with_its_key(tmp_path: Path, entry: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        registry.load_models(write(tmp_path, f"models:\n  a: {entry}\n"))
+
+
+def test_embeddings_depend_on_the_images_only() -> None:
+    tasks = registry.load_tasks()
+    assert registry.data_settings(tasks["pcam"]) == registry.data_settings(tasks["pcam-10shot"])
+    assert registry.data_settings(tasks["pcam"]) != registry.data_settings(tasks["bach"])
+
+
+def test_schemas_accept_the_files(repository: Path) -> None:
+    for name in ("tasks", "models"):
+        content = yaml.safe_load((repository / "config" / f"{name}.yaml").read_text())
+        jsonschema.validate(content, registry.registry_schema(name))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content | {"extra": 1}, registry.registry_schema(name))
+
+
+def test_the_registry_is_light() -> None:
+    heavy = "('torch', 'eva', 'pandas', 'sklearn', 'numpy')"
+    code = (
+        f"import sys, midnight.evaluate.registry as r; r.load_tasks(); print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_schema_files_are_those_of_the_code(repository: Path, tmp_path: Path) -> None:
+    for path in registry.write_schemas(tmp_path):
+        assert (repository / "config" / "schemas" / path.name).read_text() == path.read_text()
