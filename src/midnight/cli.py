@@ -83,9 +83,10 @@ def run_config_show(arguments: argparse.Namespace) -> None:
 
 def run_config_schemas(_: argparse.Namespace) -> None:
     """`midnight config schemas`."""
-    from midnight.config.schemas import write_schemas
+    from midnight.config import schemas
+    from midnight.evaluate import registry
 
-    for path in write_schemas(CONFIG_DIR / "schemas"):
+    for path in [*schemas.write_schemas(CONFIG_DIR / "schemas"), *registry.write_schemas(CONFIG_DIR / "schemas")]:
         print(path)
 
 

@@ -8,7 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
+from midnight.demo import crc
 from midnight.demo.benchmarks import write_benchmarks
+from midnight.demo.classes import TissueClass
 from midnight.demo.consep import TYPES
 
 from .conftest import SCALE, SEED
@@ -75,9 +77,25 @@ def test_consep_is_what_eva_expects(benchmark_sets: Path, datasets) -> None:
 def test_same_seed_same_bytes(benchmark_sets: Path, tmp_path: Path) -> None:
     write_benchmarks(tmp_path, SEED, SCALE)
     names = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
-    assert len(names) == 400 + 6 + 2 * 41 + 2 * (2 * 4 + 6 + 1) + 1
+    assert len(names) == 400 + 4 * max(8, int(100 * SCALE)) + 6 + 2 * 41 + 2 * (2 * 4 + 6 + 1) + 1
     for name in names:
         assert (benchmark_sets / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_crc_has_a_folder_of_fields_for_each_tissue(benchmark_sets: Path) -> None:
+    folders = {folder.name: sorted(folder.glob("*.tif")) for folder in (benchmark_sets / "crc").iterdir()}
+    assert {name: len(files) for name, files in folders.items()} == dict.fromkeys(crc.FOLDERS, max(8, int(100 * SCALE)))
+    assert cv2.imread(str(folders["TUM"][0])).shape == (crc.SIDE, crc.SIDE, 3)
+
+
+def test_crc_fields_show_mostly_their_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[np.ndarray] = []
+    draw_regions = crc.draw_regions
+    monkeypatch.setattr(crc, "draw_regions", lambda *given: drawn.append(draw_regions(*given)) or drawn[-1])
+    fields = crc.draw_fields(np.random.default_rng(0), TissueClass.GLAND)
+    cells = drawn[0].reshape(crc.GRID, -1, crc.GRID, int(crc.SIDE * crc.MPP)).transpose(0, 2, 1, 3)
+    shares = (cells == TissueClass.GLAND).mean((2, 3))
+    assert 0 < len(fields) <= (shares >= crc.MIN_SHARE).sum()
 
 
 def test_images_differ_in_stain(benchmark_sets: Path) -> None:

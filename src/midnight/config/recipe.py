@@ -65,20 +65,22 @@ class Backbone:
 
     arch: str = key("vit_giant_patch14_dinov2", "timm model name [P: ViT-g/14]")
     kwargs: dict[str, Any] = key(dict, "further arguments of timm.create_model (depth, embed_dim, patch_size, …)")
-    drop_path: float = key(0.4, "stochastic depth of the student [D2]", minimum=0, maximum=1)
+    drop_path: float = key(
+        0.4, "stochastic depth of the student, the same in each block [D2: .3; .4 for ViT-g]", minimum=0, maximum=1
+    )
     layer_scale: float | None = key(None, "LayerScale at init; null keeps timm's. 1.0 from scratch", exclusiveMinimum=0)
-    init: str = key("random", "random, run:NAME (another run's teacher) or a weights file in DINOv2/timm/HF layout")
+    init: str = key("random", "random, pretrained (timm's), run:NAME (its teacher) or a file in hub/timm/HF layout")
 
 
 @dataclass(frozen=True)
 class Heads:
     """Projection heads of DINO and iBOT."""
 
-    prototypes: int = key(65536, "prototypes per head [D2]", minimum=2)
+    prototypes: int = key(65536, "prototypes per head [D2; 131072 for ViT-g]", minimum=2)
     hidden: int = key(2048, "width of the MLP [D2]", minimum=1)
-    bottleneck: int = key(256, "width before the prototypes [D2: 256; OpenMidnight: 384]", minimum=1)
+    bottleneck: int = key(256, "width before the prototypes [D2; 384 for ViT-g's DINO head]", minimum=1)
     layers: int = key(3, "layers of the MLP [D2]", minimum=1)
-    shared: bool = key(False, "one head for DINO and iBOT; [D2] has two")
+    shared: bool = key(False, "one head for DINO and iBOT; [D2: two for ViT-g]")
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class Loss:
     gather_regularizer: bool = key(True, "regularize over all ranks' embeddings [our choice]")
     student_temperature: float = key(0.1, "[D2]", exclusiveMinimum=0)
     teacher_temperature: tuple[float, float] = key((0.04, 0.07), "warmed up from, to [D2]", exclusiveMinimum=0)
-    teacher_warmup: float = key(0.3, "share of the run over which it warms up [our choice]", minimum=0, maximum=1)
+    teacher_warmup: float = key(
+        0.3, "share of the run over which it warms up [D2: 30 of 100 epochs]", minimum=0, maximum=1
+    )
     sinkhorn_iterations: int = key(3, "[D2]", minimum=1)
     mask_probability: float = key(0.5, "share of global crops with masked patches [D2]", minimum=0, maximum=1)
     mask_ratio: tuple[float, float] = key((0.1, 0.5), "range of the masked share [D2]", minimum=0, maximum=1)
@@ -105,14 +109,18 @@ class Optimizer:
 
     base_lr: float = key(3.5e-4, "peak = base · √(batch/1024) [P; rule: D2]", exclusiveMinimum=0)
     min_lr: float = key(1e-6, "lr at the end [D2]", minimum=0)
-    warmup: float = key(0.1, "share of linear warm-up [our choice]", minimum=0, maximum=1)
-    weight_decay: tuple[float, float] = key((0.04, 0.2), "cosine from, to [D2]", minimum=0)
+    warmup: float = key(0.1, "share of linear warm-up [D2: 10 of 100 epochs]", minimum=0, maximum=1)
+    weight_decay: tuple[float, float] = key((0.04, 0.2), "cosine from, to [D2 for ViT-g; else to .4]", minimum=0)
     layer_decay: float = key(1.0, "lr factor per layer from the top [D2: 1.0 for ViT-g]", exclusiveMinimum=0, maximum=1)
     patch_embed_lr: float = key(0.2, "lr factor of the patch embedding [D2]", exclusiveMinimum=0)
     betas: tuple[float, float] = key((0.9, 0.999), "AdamW [D2]", minimum=0, maximum=1)
     clip_grad: float = key(3.0, "largest gradient norm [D2]", exclusiveMinimum=0)
-    freeze_last_layer: float = key(0.01, "share of the run with frozen prototypes [D2]", minimum=0, maximum=1)
-    momentum: tuple[float, float] = key((0.994, 1.0), "EMA of the teacher, cosine from, to [D2]", minimum=0, maximum=1)
+    freeze_last_layer: float = key(
+        0.01, "share of the run with frozen prototypes [D2: 1 of 100 epochs]", minimum=0, maximum=1
+    )
+    momentum: tuple[float, float] = key(
+        (0.994, 1.0), "EMA of the teacher, cosine from, to [D2 for ViT-g; else .992]", minimum=0, maximum=1
+    )
 
 
 @dataclass(frozen=True)

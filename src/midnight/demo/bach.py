@@ -42,22 +42,23 @@ def write_bach(folder: Path, seed: int, scale: float) -> None:
     for number, (name, prefix) in enumerate(FOLDERS.items()):
         for index, image in enumerate(_fields(name, seed, number, side)):
             path = folder / "ICIAR2018_BACH_Challenge" / "Photos" / name / f"{prefix}{index + 1:03d}.tif"
-            with atomic_path(path) as temporary:
-                _write_tif(temporary, image)
+            write_tif(path, image)
 
 
-def _write_tif(path: Path, image: Bytes) -> None:
-    tifffile.imwrite(
-        path,
-        image,
-        photometric="rgb",
-        compression="jpeg",
-        compressionargs={"level": 92},
-        subsampling=(1, 1),
-        metadata=None,
-        software=False,
-        maxworkers=1,
-    )
+def write_tif(path: Path, image: Bytes) -> None:
+    """Write uint8 [h, w, 3] as a JPEG-compressed TIFF, atomically and without dates."""
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            image,
+            photometric="rgb",
+            compression="jpeg",
+            compressionargs={"level": 92},
+            subsampling=(1, 1),
+            metadata=None,
+            software=False,
+            maxworkers=1,
+        )
 
 
 def _fields(name: str, seed: int, number: int, side: int) -> Iterator[Bytes]:

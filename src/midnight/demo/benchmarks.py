@@ -6,13 +6,14 @@ from pathlib import Path
 from midnight.atomic import write_json
 from midnight.demo.bach import write_bach
 from midnight.demo.consep import write_consep
+from midnight.demo.crc import write_crc
 from midnight.demo.hest import TASKS, write_hest
 from midnight.demo.parallel import run_all
 from midnight.demo.patch_camelyon import write_patch_camelyon
 
 
 def write_benchmarks(folder: Path, seed: int, scale: float) -> None:
-    """Write `bach`, `patch_camelyon`, `consep` and `hest/{DEMO_A,DEMO_B}` below `folder`, then `benchmarks.json`.
+    """Write `bach`, `crc`, `patch_camelyon`, `consep`, `hest/{DEMO_A,DEMO_B}`, then `benchmarks.json`, below `folder`.
 
     The same files, byte for byte, for the same arguments. Tissue comes from the slides' generator, but never from the
     slides: seeds differ.
@@ -31,6 +32,7 @@ def write_benchmarks(folder: Path, seed: int, scale: float) -> None:
         *((f"hest/{task}", write_hest, (task,)) for task in TASKS),
         ("patch_camelyon", write_patch_camelyon, ()),
         ("consep", write_consep, ()),
+        ("crc", write_crc, ()),
     ]
     jobs = [(writer, folder / name, seed, scale, *rest) for name, writer, rest in sets]
     run_all(_write, jobs, "demo benchmarks", "set")

@@ -1,0 +1,55 @@
+"""What makes two runs the same run: everything that the weights depend on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from midnight.config import Recipe, plain
+from midnight.errors import MidnightError
+from midnight.hashing import hash_file, hash_value
+from midnight.ssl.export import CARD, HEADS, WEIGHTS
+
+BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every", "workers", "max_nonfinite")
+
+
+def resolved_config(
+    recipe: Recipe, cohorts: Mapping[str, tuple[Path, float]], init_from: Path | None, data: str
+) -> dict[str, Any]:
+    """The run's configuration with every input by its hash: the content of `config.yaml`.
+
+    Raises:
+        MidnightError: an index of slides or the parent's weights can't be read.
+    """
+    return {
+        "recipe": plain(recipe),
+        "cohorts": {
+            name: {"index": str(index), "sha256": _hash(index), "weight": weight}
+            for name, (index, weight) in cohorts.items()
+        },
+        "init_from": parent_hashes(init_from) if init_from else None,
+        "data": data,
+    }
+
+
+def parent_hashes(folder: Path) -> dict[str, str]:
+    """The files that a run started from, by name with their hash (heads where the parent left some)."""
+    names = [WEIGHTS, *([HEADS] if (folder / HEADS).exists() else [])]
+    if not (folder / CARD).exists():
+        raise MidnightError(f"{folder}: no {CARD}: train this run first, or set backbone.init to something else")
+    return {name: _hash(folder / name) for name in names}
+
+
+def run_key(config: Mapping[str, Any]) -> str:
+    """Hash of what the weights depend on: paths and bookkeeping (logging, checkpoints, workers) left out."""
+    recipe = dict(config["recipe"])
+    recipe["training"] = {name: value for name, value in recipe["training"].items() if name not in BOOKKEEPING}
+    recipe.pop("name")
+    cohorts = {name: [cohort["sha256"], cohort["weight"]] for name, cohort in config["cohorts"].items()}
+    return hash_value({"recipe": recipe, "cohorts": cohorts, "init_from": config["init_from"]})
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hash_file(path)[:16]
+    except OSError as error:
+        raise MidnightError(f"{path}: can't be read: {error.strerror}") from error

@@ -1,0 +1,79 @@
+"""The machine a run is on: device, threads, determinism, precision."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from midnight.config import Training
+from midnight.errors import ConfigError
+from midnight.ssl import distributed
+
+log = logging.getLogger(__name__)
+
+
+def pick_device() -> torch.device:
+    """This process's GPU (LOCAL_RANK where a launcher sets it), or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+
+
+def cpu_threads(workers: int) -> int:
+    """Usable cores less the loader's workers, at least 1 and at most OMP_NUM_THREADS where that is set."""
+    cores = len(os.sched_getaffinity(0))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores - workers, int(asked) if asked.isdigit() else cores))
+
+
+@contextlib.contextmanager
+def prepared(device: torch.device, workers: int) -> Iterator[None]:
+    """On the CPU: deterministic algorithms, and a thread on each usable core that the loader's workers leave free.
+
+    More threads than cores are far slower than fewer, since OpenMP's threads spin while they wait for each other.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic: Any = torch.utils.deterministic
+    filled, threads = deterministic.fill_uninitialized_memory, torch.get_num_threads()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        deterministic.fill_uninitialized_memory = False  # only for finding bugs, and slow
+        torch.set_num_threads(cpu_threads(workers))
+    else:
+        torch.cuda.set_device(device)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        deterministic.fill_uninitialized_memory = filled
+        torch.set_num_threads(threads)
+
+
+def autocast(device: torch.device, training: Training) -> torch.autocast:
+    """bfloat16 where the recipe asks for it and the device is a GPU; else a context that does nothing."""
+    enabled = training.precision == "bfloat16" and device.type == "cuda"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def check_processes(training: Training, recipe: str) -> None:
+    """Check that as many processes run as the recipe's batch and learning rate assume.
+
+    Raises:
+        ConfigError: they differ; says what to override.
+    """
+    if training.gpus != distributed.world():
+        raise ConfigError(
+            f"recipe {recipe}: training.gpus is {training.gpus}, but {distributed.world()} process(es) were started; "
+            f"override training.gpus (and batch_size or accumulation, to keep the effective batch)"
+        )
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch for one micro-step, per rank: its randomness (stochastic depth) is a function of seed, rank and step.
+
+    So a resumed run needs no generator states, on whatever number of processes.
+    """
+    torch.manual_seed(hash((seed, distributed.rank(), step)) % 2**63)

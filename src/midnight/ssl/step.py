@@ -1,0 +1,117 @@
+"""One micro-step: from a batch of crops to the loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from midnight.config import Crops, Loss
+from midnight.ssl.loss.dino import dino_loss
+from midnight.ssl.loss.ibot import ibot_loss
+from midnight.ssl.loss.kde import kde_loss
+from midnight.ssl.loss.koleo import koleo_loss
+from midnight.ssl.loss.sinkhorn import sinkhorn
+from midnight.ssl.network import Network
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of B tiles, normalised: global_crops [2·B, 3, G, G] and local_crops [L·B, 3, S, S] (None if L = 0),
+
+    all first views before all second views; masks bool [2·B, N] of hidden patches.
+    """
+
+    global_crops: Tensor
+    local_crops: Tensor | None
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The teacher's: dino [2, B, K] and ibot [M, K] probabilities, and its CLS embeddings [2·B, D]."""
+
+    dino: Tensor
+    ibot: Tensor
+    cls: Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars of one micro-step; regularizer is unweighted, total is what is minimised."""
+
+    total: Tensor
+    dino: Tensor
+    ibot: Tensor
+    regularizer: Tensor
+    student_logits: Tensor
+    targets: Targets
+
+
+def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
+    """uint8 crops [B, V, 3, H, W] as normalised float32 [V·B, 3, H, W] on `device`, all first views first."""
+    mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (config.mean, config.std))
+    flat = crops.to(device, non_blocking=True).transpose(0, 1).flatten(0, 1)
+    return (flat.float() / 255 - mean) / std
+
+
+def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: torch.device) -> Batch:
+    """A loader's batch on the device.
+
+    Args:
+        raw: `global_crops` uint8 [B, 2, 3, G, G], `local_crops` uint8 [B, L, 3, S, S].
+        masks: bool [2·B, N].
+        config: mean and standard deviation.
+        device: where to.
+    """
+    local = raw["local_crops"]
+    return Batch(
+        normalise(raw["global_crops"], config, device),
+        normalise(local, config, device) if local.shape[1] else None,
+        masks.to(device, non_blocking=True),
+    )
+
+
+@torch.no_grad()
+def teacher_targets(teacher: Network, batch: Batch, temperature: float, iterations: int) -> Targets:
+    """What the student shall predict: Sinkhorn–Knopp over the CLS tokens and over the hidden patches of all ranks."""
+    features = teacher.backbone(batch.global_crops)
+    dino = sinkhorn(teacher.dino_head(features.cls), temperature, iterations)
+    ibot = sinkhorn(teacher.ibot_head(features.patches[batch.masks]), temperature, iterations)
+    return Targets(dino.unflatten(0, (2, -1)), ibot, features.cls)
+
+
+def regularize(cls: Tensor, config: Loss) -> Tensor:
+    """The regularizer, summed over the two global crops as in DINOv2: crops of one tile are never driven apart.
+
+    Args:
+        cls: the student's CLS embeddings [2·B, D] before the head.
+        config: which regularizer.
+    """
+    views = cls.chunk(2)
+    if config.regularizer == "kde":
+        return torch.stack([kde_loss(view, config.kde_kappa, config.gather_regularizer) for view in views]).sum()
+    if config.regularizer == "koleo":
+        return torch.stack([koleo_loss(view, config.gather_regularizer) for view in views]).sum()
+    return cls.new_zeros((), dtype=torch.float32)
+
+
+def compute_losses(
+    student: Network, teacher: Network, batch: Batch, teacher_temperature: float, config: Loss
+) -> Losses:
+    """DINO + iBOT + λ · regularizer of one batch.
+
+    The student sees the global crops with hidden patches, the teacher without.
+    """
+    targets = teacher_targets(teacher, batch, teacher_temperature, config.sinkhorn_iterations)
+    seen = student.backbone(batch.global_crops, batch.masks)
+    crops = [student.dino_head(seen.cls)]
+    if batch.local_crops is not None:
+        crops.append(student.dino_head(student.backbone(batch.local_crops).cls))
+    logits = torch.cat(crops).unflatten(0, (-1, targets.dino.shape[1]))
+    dino = dino_loss(logits, targets.dino, config.student_temperature)
+    hidden = student.ibot_head(seen.patches[batch.masks])
+    ibot = ibot_loss(hidden, targets.ibot, batch.masks, config.student_temperature)
+    regularizer = regularize(seen.cls, config)
+    total = config.dino * dino + config.ibot * ibot + config.regularizer_weight * regularizer
+    return Losses(total, dino, ibot, regularizer, logits[:2].detach(), targets)

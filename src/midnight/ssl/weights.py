@@ -1,0 +1,220 @@
+"""Where a backbone's weights come from, in the key layouts of DINOv2's hub, of timm and of Hugging Face."""
+
+import logging
+import math
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from timm.models import VisionTransformer
+from torch import Tensor
+
+from midnight.config import Backbone
+from midnight.errors import ConfigError, MidnightError, ServiceError
+from midnight.ssl.backbone import MaskedViT, build_vit
+from midnight.ssl.network import Network
+
+State = dict[str, Tensor]
+log = logging.getLogger(__name__)
+
+WRAPPERS = ("teacher", "model", "state_dict")
+PREFIXES = ("module.", "backbone.", "dinov2.", "dinov2_with_registers.")
+HEADS = ("dino_head.", "ibot_head.", "head.", "classifier.", "linear_head.")
+HF_NAMES = (
+    (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^layernorm\.", "norm."),
+    (r"^encoder\.layer\.", "blocks."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.q_proj\.", ".attn.query."),
+    (r"\.attention\.k_proj\.", ".attn.key."),
+    (r"\.attention\.v_proj\.", ".attn.value."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.w12."),
+    (r"\.mlp\.(?:weights_out|down_proj)\.", ".mlp.w3."),
+)
+HUB_NAMES = (
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # training checkpoints keep blocks in chunks
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+    (r"^register_tokens$", "reg_token"),
+)
+
+
+def read_weights(path: Path) -> State:
+    """The tensors of a .safetensors file or of a PyTorch file (read with weights_only).
+
+    Raises:
+        ConfigError: the file is missing, unreadable or holds no tensors.
+    """
+    if not path.is_file():
+        raise ConfigError(f"backbone.init: no weights file {path}; see config/README.md for what init accepts")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, KeyError) as error:
+        raise ConfigError(f"{path}: not readable as weights: {' '.join(str(error).split())[:200]}") from error
+    except pickle.UnpicklingError as error:
+        raise ConfigError(f"{path}: refused, holds more than tensors: {type(error).__name__}") from error
+    while isinstance(state, dict) and (inner := next((name for name in WRAPPERS if name in state), None)):
+        state = state[inner]
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)} if state else {}
+    if not tensors:
+        raise ConfigError(f"{path}: holds no tensors")
+    return tensors
+
+
+def layout_of(state: State) -> str:
+    """`hf`, `hub` or `timm`, told by the names of keys."""
+    if any(name.startswith(("embeddings.", "encoder.layer.")) for name in state):
+        return "hf"
+    return "hub" if {"mask_token", "register_tokens"} & set(state) else "timm"
+
+
+def to_timm(state: State) -> tuple[State, Tensor | None]:
+    """Weights by timm's names, and the mask token [D] where the file has one.
+
+    Names are mapped by rules, never by order; what no rule knows keeps its name and is reported when loading.
+    """
+    state = {_strip(name): value for name, value in state.items()}
+    state = {name: value for name, value in state.items() if not name.startswith(HEADS)}
+    if layout_of(state) == "hf":
+        state = _pack({_rename(name, HF_NAMES): value for name, value in state.items()})
+    mask_token = state.pop("mask_token", None)
+    registers = "register_tokens" in state
+    state = {_rename(name, HUB_NAMES): value for name, value in state.items()}
+    if registers:
+        # With registers timm adds no position embedding to the CLS token: it is part of the token.
+        state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
+        state["pos_embed"] = state["pos_embed"][:, 1:]
+    return state, None if mask_token is None else mask_token.flatten()
+
+
+def _strip(name: str) -> str:
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _pack(state: State) -> State:
+    """Join Hugging Face's query, key and value, and the gate and value of a SwiGLU, each to one layer."""
+    out = dict(state)
+    for parts, whole in ((("attn.query", "attn.key", "attn.value"), "attn.qkv"), (_SWIGLU, "mlp.w12")):
+        for name in [name for name in state if f".{parts[0]}." in name]:
+            names = [name.replace(parts[0], part) for part in parts]
+            if all(part in out for part in names):
+                out[name.replace(parts[0], whole)] = torch.cat([out.pop(part) for part in names])
+    return out
+
+
+_SWIGLU = ("mlp.gate_proj", "mlp.up_proj")
+
+
+def load_backbone(model: MaskedViT, state: State, source: str) -> None:
+    """Load weights of any of the three layouts; position embeddings are resampled to the model's grid.
+
+    Raises:
+        MidnightError: a weight is missing, unknown or of another shape; names the file and the keys.
+    """
+    weights, mask_token = to_timm(state)
+    if "pos_embed" in weights:
+        weights["pos_embed"] = resample(model.vit, weights["pos_embed"])
+    expected = model.vit.state_dict()
+    missing, unknown = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    shapes = [
+        f"{name} {list(weights[name].shape)} for {list(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    problems = [
+        f"{what} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("other shape", shapes))
+        if names
+    ]
+    if problems:
+        raise MidnightError(f"{source}: does not fit the recipe's backbone: {'; '.join(problems)}")
+    model.vit.load_state_dict(weights)
+    if mask_token is not None:
+        model.mask_token.data.copy_(mask_token)
+
+
+def resample(vit: VisionTransformer, embedding: Tensor) -> Tensor:
+    """Position embeddings [1, P + N, D] for the model's grid, bicubic; P prefix tokens stay as they are.
+
+    What is no square grid comes back as it is.
+    """
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    count = embedding.shape[1] - prefix
+    if embedding.ndim != 3 or count < 1 or math.isqrt(count) ** 2 != count:
+        return embedding
+    return resample_abs_pos_embed(embedding, list(vit.patch_embed.grid_size), num_prefix_tokens=prefix)
+
+
+def initialise(model: MaskedViT, backbone: Backbone, img_size: int, init_from: Path | None) -> None:
+    """Give the backbone the weights that `backbone.init` names; `random` leaves it as it is.
+
+    Args:
+        model: at random init.
+        backbone: the recipe's.
+        img_size: side of a global crop, px.
+        init_from: folder of the run that `init: run:NAME` names.
+
+    Raises:
+        MidnightError: the weights are not there, can't be fetched or don't fit.
+    """
+    kind, _, name = backbone.init.partition(":")
+    if backbone.init == "random":
+        return
+    if kind == "run":
+        if init_from is None:
+            raise ConfigError(f"backbone.init: run:{name} needs that run's folder; add the run {name!r} to `runs`")
+        path = init_from / "teacher.safetensors"
+        load_backbone(model, read_weights(path), str(path))
+    elif backbone.init == "pretrained":
+        load_backbone(model, download(backbone, img_size), f"timm's weights of {backbone.arch}")
+    else:
+        load_backbone(model, read_weights(Path(backbone.init)), backbone.init)
+    log.info("backbone starts from %s", backbone.init)
+
+
+def download(backbone: Backbone, img_size: int) -> State:
+    """timm's published weights of the architecture.
+
+    Raises:
+        ServiceError: the hub does not answer.
+    """
+    try:
+        return dict(build_vit(backbone, img_size, pretrained=True).state_dict())
+    except (OSError, ConfigError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ServiceError(
+            f"backbone.init: weights of {backbone.arch!r} can't be fetched ({reason}); "
+            "download them elsewhere and name the file as backbone.init"
+        ) from error
+
+
+def load_heads(student: Network, init_from: Path | None) -> None:
+    """Let the heads and the mask token go on from a parent run, where it left them and they fit; else log."""
+    if init_from is None:
+        return
+    path = init_from / "heads.safetensors"
+    if not path.is_file():
+        log.warning("%s is not there: the heads start at random", path)
+        return
+    heads, expected = read_weights(path), student.state_dict()
+    own = {name for name in expected if not name.startswith("backbone.vit.")}
+    if set(heads) != own or any(expected[name].shape != value.shape for name, value in heads.items()):
+        log.warning("%s does not fit the recipe's heads: they start at random", path)
+        return
+    student.load_state_dict(heads, strict=False)

@@ -1,0 +1,108 @@
+import contextlib
+import logging
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from midnight.errors import MidnightError
+from midnight.ssl.checkpoint import Checkpoints
+
+
+def save(checkpoints: Checkpoints, step: int, size: int = 10) -> Path:
+    return checkpoints.save(step, {"w": torch.full((size,), float(step))}, {"count": step, "m": torch.ones(2)})
+
+
+@contextlib.contextmanager
+def small_disk(limit: int) -> Iterator[None]:
+    """No file may grow beyond `limit` bytes: writing fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_was_saved_comes_back_and_the_newest_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=2)
+    for step in (5, 10, 15):
+        save(checkpoints, step)
+    assert [path.name for path in checkpoints.paths()] == ["step_00000010", "step_00000015"]
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert (newest.step, newest.state["count"]) == (15, 15)
+    assert torch.equal(newest.tensors["w"], torch.full((10,), 15.0))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_a_damaged_newest_falls_back_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
+    save(checkpoints, 5)
+    path = save(checkpoints, 10) / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+        path.write_bytes(content[:middle] if damage == "truncated" else flipped)
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 5
+    assert "step_00000010 is damaged" in caplog.text
+    save(checkpoints, 10)
+    again = checkpoints.newest()
+    assert again is not None
+    assert again.step == 10
+
+
+def test_nothing_good_is_a_fresh_start(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
+    assert checkpoints.newest() is None
+    (save(checkpoints, 5) / "model.safetensors").unlink()
+    assert checkpoints.newest() is None
+
+
+def test_another_configuration_is_moved_aside_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(Checkpoints(tmp_path / "c", "0ld", keep=3), 5)
+    with caplog.at_level(logging.WARNING):
+        assert Checkpoints(tmp_path / "c", "new", keep=3).newest() is None
+    assert "0ld" in caplog.text
+    assert "new" in caplog.text
+    assert (tmp_path / "c.stale-0ld" / "step_00000005").is_dir()
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("limit", [100, 30_000])
+def test_full_disk_is_one_line_and_leaves_the_previous_checkpoint(tmp_path: Path, limit: int) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=1)
+    save(checkpoints, 5)
+    with small_disk(limit), pytest.raises(MidnightError, match=r"step_00000010: checkpoint can't be written") as caught:
+        checkpoints.save(10, {"w": torch.ones(5)}, {"m": torch.ones(10_000)})
+    assert "\n" not in str(caught.value)
+    assert "step_00000005" in str(caught.value)
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 5
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["step_00000005"]
+
+
+def test_a_write_that_was_killed_leaves_no_trace(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
+    save(checkpoints, 5)
+    (tmp_path / "c" / ".writing-x").mkdir()
+    assert checkpoints.newest() is not None
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["step_00000005"]
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    """The state is read as tensors and plain values only; anything else counts as damage."""
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
+    checkpoints.save(5, {"w": torch.ones(1)}, {"path": Path("x")})
+    assert checkpoints.newest() is None

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from midnight.ssl.loss.kde import kde_loss
+from midnight.ssl.masking import step_masks
+from midnight.ssl.network import Network, build_student, teacher_of
+from midnight.ssl.step import Batch, compute_losses, normalise, prepare, regularize
+from tests.ssl.tiny import batch_at, tiny_recipe
+
+CPU = torch.device("cpu")
+
+
+def networks(**change: object) -> tuple[Network, Network]:
+    student = build_student(tiny_recipe(backbone={"drop_path": 0.0}, **change))
+    return student, teacher_of(student)
+
+
+def make_batch(local: int = 2, probability: float = 0.5) -> Batch:
+    masks = torch.from_numpy(step_masks(0, 0, 0, 8, (4, 4), probability, (0.1, 0.5)))
+    return prepare(batch_at(0, local=local), masks, tiny_recipe().crops, CPU)
+
+
+def test_crops_are_normalised_with_all_first_views_first() -> None:
+    crops = torch.zeros(3, 2, 3, 4, 4, dtype=torch.uint8)
+    crops[:, 1] = 255
+    crops[2, 0] = 51
+    out = normalise(crops, tiny_recipe().crops, CPU)
+    assert out.shape == (6, 3, 4, 4)
+    torch.testing.assert_close(out[:, 0, 0, 0], torch.tensor([-1.0, -1.0, -0.6, 1.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("local", [0, 2])
+@pytest.mark.parametrize("regularizer", ["kde", "koleo", "none"])
+def test_the_total_is_the_weighted_sum(local: int, regularizer: str) -> None:
+    config = tiny_recipe(loss={"regularizer": regularizer, "regularizer_weight": 0.3, "ibot": 0.5}).loss
+    losses = compute_losses(*networks(), make_batch(local), 0.05, config)
+    expected = losses.dino + 0.5 * losses.ibot + 0.3 * losses.regularizer
+    torch.testing.assert_close(losses.total, expected)
+    assert (float(losses.regularizer) == 0) == (regularizer == "none")
+    assert losses.targets.dino.shape == (2, 4, 32)
+
+
+def test_gradients_reach_every_parameter_of_the_student_and_none_of_the_teacher() -> None:
+    student, teacher = networks()
+    compute_losses(student, teacher, make_batch(), 0.05, tiny_recipe().loss).total.backward()
+    without = [name for name, p in student.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_without_hidden_patches_ibot_is_zero() -> None:
+    losses = compute_losses(*networks(), make_batch(probability=0.0), 0.05, tiny_recipe().loss)
+    assert float(losses.ibot) == 0
+    assert torch.isfinite(losses.total)
+
+
+def test_crops_of_one_tile_are_never_driven_apart() -> None:
+    cls = torch.randn(8, 6)
+    expected = kde_loss(cls[:4], 5.0) + kde_loss(cls[4:], 5.0)
+    torch.testing.assert_close(regularize(cls, tiny_recipe().loss), expected)

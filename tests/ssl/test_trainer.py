@@ -1,0 +1,243 @@
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from midnight.errors import ConfigError, MidnightError
+from midnight.ssl import trainer
+from midnight.ssl.export import load_model
+from midnight.ssl.step import compute_losses
+from tests.ssl.tiny import batch_at, loader, tiny_recipe, train_tiny
+
+TIMES = ("images_per_s", "seconds")
+
+
+def curves(output: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def weights(output: Path) -> dict[str, Tensor]:
+    return load_file(output / "teacher.safetensors")
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert curves(one) == curves(other)
+    first, second = weights(one), weights(other)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without interruption."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    train_tiny(output)
+    return output
+
+
+class StopError(Exception):
+    """Stands for a kill between two batches."""
+
+
+def stopping_at(last: int) -> Any:
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        for step in itertools.count(start):
+            if step == last:
+                raise StopError
+            yield batch_at(step)
+
+    return batches
+
+
+def test_a_run_leaves_what_it_should(whole: Path) -> None:
+    lines = curves(whole)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    expected = ["loss", "dino", "ibot", "regularizer", "lr", "weight_decay", "momentum", "teacher_temperature"]
+    assert set(lines[0]) >= {*expected, "grad_norm", "mean_cosine", "entropy", "prototype_entropy"}
+    assert all(line["loss"] is not None for line in lines)
+    assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == [f"step_0000000{n}" for n in (4, 6, 8)]
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["recipe"]["heads"]["prototypes"] == 32
+    model, card = load_model(whole)
+    assert (card["step"], card["data"]) == (8, "demo")
+    assert torch.isfinite(model(torch.randn(1, 3, 28, 28))).all()
+
+
+def test_training_lowers_the_loss_and_moves_the_teacher(tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        training={"iterations": 30, "accumulation": 1, "checkpoint_every": 30},
+        optimizer={"base_lr": 5e-2, "momentum": [0.9, 1.0]},
+    )
+    train_tiny(tmp_path, recipe, lambda start: (batch_at(0) for _ in itertools.count(start)))
+    lines = curves(tmp_path)
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(whole: Path, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "again")
+    assert_same(whole, tmp_path / "again")
+    train_tiny(tmp_path / "other", tiny_recipe(seed=1))
+    assert curves(tmp_path / "other")[0]["loss"] != curves(whole)[0]["loss"]
+
+
+@pytest.mark.parametrize("last", [1, 3, 5, 6])
+def test_a_resumed_run_is_the_same_bit_for_bit(
+    whole: Path, tmp_path: Path, last: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StopError):
+        train_tiny(tmp_path, batches=stopping_at(last))
+    with caplog.at_level(logging.INFO):
+        train_tiny(tmp_path)
+    if last > 2:
+        assert f"resumed from step {last // 2 * 2}" in caplog.text
+    assert_same(whole, tmp_path)
+
+
+def run_until_killed(output: Path) -> None:
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        for step in itertools.count(start):
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch_at(step)
+
+    train_tiny(output, batches=batches)
+
+
+def test_killed_with_sigkill_it_goes_on_with_the_same_losses(whole: Path, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(tmp_path,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "teacher.safetensors").exists()
+    train_tiny(tmp_path)
+    assert_same(whole, tmp_path)
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StopError):
+        train_tiny(tmp_path, batches=stopping_at(6))
+    state = tmp_path / "checkpoints" / "step_00000006" / "model.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    train_tiny(tmp_path)
+    assert "step_00000006 is damaged" in caplog.text
+    assert_same(whole, tmp_path)
+
+
+def test_a_finished_run_is_exported_again_without_a_step(whole: Path, tmp_path: Path) -> None:
+    train_tiny(tmp_path)
+    (tmp_path / "teacher.safetensors").unlink()
+    train_tiny(tmp_path, batches=stopping_at(8))
+    assert_same(whole, tmp_path)
+
+
+def test_another_configuration_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train_tiny(tmp_path)
+    train_tiny(tmp_path, tiny_recipe(optimizer={"base_lr": 1e-2}))
+    assert "made by another configuration" in caplog.text
+    assert [line["step"] for line in curves(tmp_path)] == list(range(1, 9))
+    assert len(list(tmp_path.glob("checkpoints.stale-*"))) == 1
+
+
+def test_bookkeeping_does_not_make_another_configuration(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(StopError):
+        train_tiny(tmp_path, batches=stopping_at(5))
+    train_tiny(tmp_path, tiny_recipe(training={"checkpoint_every": 4, "keep_checkpoints": 1}))
+    assert_same(whole, tmp_path)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def poisoned(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the losses of some micro-steps (counted in calls) be NaN."""
+    calls = itertools.count()
+
+    def losses(*arguments: Any) -> Any:
+        out = compute_losses(*arguments)
+        if next(calls) in steps:
+            out.total.data.fill_(float("nan"))
+        return out
+
+    monkeypatch.setattr(trainer, "compute_losses", losses)
+
+
+def test_a_non_finite_loss_is_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned({2}, monkeypatch)
+    train_tiny(tmp_path)
+    lines = curves(tmp_path)
+    assert [line["skipped"] for line in lines] == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert lines[2]["loss"] is None
+    assert lines[3]["grad_norm"] is None
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+
+
+def test_too_many_stop_the_run_and_keep_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(set(range(4, 100)), monkeypatch)
+    recipe = tiny_recipe(training={"max_nonfinite": 2})
+    with pytest.raises(MidnightError, match=r"2 consecutive non-finite losses up to step 8") as caught:
+        train_tiny(tmp_path, recipe)
+    assert "step_00000004" in str(caught.value)
+    kept = load_file(tmp_path / "checkpoints" / "step_00000004" / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in kept.values())
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name > "step_00000004"] == []
+
+
+def test_post_training_starts_from_the_parents_teacher_at_a_larger_size(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = tiny_recipe(
+        backbone={"init": "run:whole"},
+        crops={"global_size": 42, "local_size": 21},
+        optimizer={"base_lr": 0.0 + 1e-12, "min_lr": 0.0},
+        training={"iterations": 2},
+    )
+
+    def larger(start: int) -> Iterator[dict[str, Tensor]]:
+        for step in itertools.count(start):
+            raw = batch_at(step)
+            yield {
+                "global_crops": torch.nn.functional.pad(raw["global_crops"], (7, 7, 7, 7)),
+                "local_crops": torch.nn.functional.pad(raw["local_crops"], (3, 4, 3, 4)),
+            }
+
+    train_tiny(tmp_path, recipe, larger, init_from=whole)
+    model, card = load_model(tmp_path)
+    parent, _ = load_model(whole)
+    assert card["img_size"] == 42
+    assert model.pos_embed.shape == (1, 37, 24)
+    torch.testing.assert_close(model.blocks[1].attn.qkv.weight, parent.blocks[1].attn.qkv.weight)
+    heads, old = load_file(tmp_path / "heads.safetensors"), load_file(whole / "heads.safetensors")
+    torch.testing.assert_close(heads["dino_head.prototypes"], old["dino_head.prototypes"])
+    assert "start at random" not in caplog.text
+
+
+def test_what_cannot_be_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.gpus is 32, but 1 process"):
+        train_tiny(tmp_path, tiny_recipe(training={"gpus": 32}))
+    with pytest.raises(MidnightError, match=r"missing/model\.json|no model\.json"):
+        train_tiny(tmp_path, tiny_recipe(backbone={"init": "run:missing"}), init_from=tmp_path / "missing")
+    with pytest.raises(MidnightError, match="the data ended at step 2 of 8"):
+        train_tiny(tmp_path, batches=lambda start: itertools.islice(loader(start), 2))
+    with pytest.raises(MidnightError, match=r"nowhere\.parquet: can't be read"):
+        train_tiny(tmp_path, cohorts={"c": (tmp_path / "nowhere.parquet", 1.0)})
+
+
+def test_a_dead_tracking_server_does_not_stop_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from midnight.config import Mlflow
+
+    train_tiny(tmp_path, mlflow=Mlflow(tracking_uri="http://127.0.0.1:9"))
+    assert "training goes on without tracking" in caplog.text
+    assert (tmp_path / "teacher.safetensors").exists()
