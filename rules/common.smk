@@ -57,6 +57,11 @@ def digest(wildcards):
     return shard_digest(source, wildcards.shard, cfg.shard_size)
 
 
+def tissue_params():
+    """What the masks depend on; the number of workers does not matter."""
+    return {key: value for key, value in plain(cfg.tissue).items() if key != "workers"}
+
+
 def exported(run):
     """The two files of a model that the workflow makes itself."""
     return [layout.model(run, name) for name in ("teacher.safetensors", "model.json")]

@@ -17,7 +17,7 @@ rule segment_tissue:
         mem_mb=8000,
         runtime=240,
     params:
-        tissue=plain(cfg.tissue),
+        tissue=tissue_params(),
     message:
         "Segmenting tissue of {wildcards.cohort}, shard {wildcards.shard}"
     script:

@@ -1,6 +1,7 @@
-"""Change one thing, rerun only what depends on it: proven by the dry run's own plan."""
+"""Change one thing, rerun only what depends on it: proven by the dry run's own plan and its reasons."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -8,24 +9,22 @@ import pytest
 from tests.workflow.harness import Workflow
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("demo")]
+DATA_RULES = {"demo_slides", "pin_manifest", "fetch_slides", "segment_tissue", "join_tissue"}
 
 
-def planned(workflow: Workflow, change: dict[str, Any] | None = None) -> dict[str, str]:
-    """Rule and output → reason, of every job that a dry run would start."""
+@dataclass(frozen=True)
+class Plan:
+    """What a dry run would do: rules, and each job's message with its reason."""
+
+    rules: set[str]
+    reasons: dict[str, str]
+
+
+def plan(workflow: Workflow, change: dict[str, Any]) -> Plan:
     result = workflow.run("-n", "all", change=change)
-    assert result.returncode == 0, result.stderr
-    jobs: dict[str, str] = {}
-    for block in re.split(r"\n\n+", result.stdout + result.stderr):
-        rule = re.search(r"(?:local)?(?:rule|checkpoint) (\w+):", block)
-        output = re.search(r"output: (.*)", block)
-        reason = re.search(r"reason: (.*)", block, re.IGNORECASE)
-        if rule and reason:
-            jobs[f"{rule[1]} {output[1] if output else ''}"] = reason[1]
-    return jobs
-
-
-def rules(jobs: dict[str, str]) -> set[str]:
-    return {job.split()[0] for job in jobs}
+    assert result.returncode == 0, result.stdout
+    rules = set(re.findall(r"^(\w+) +\d+$", result.stdout, re.MULTILINE)) - {"all", "total"}
+    return Plan(rules, dict(re.findall(r"^Job \d+: (.+)\nReason: (.+)$", result.stdout, re.MULTILINE)))
 
 
 def test_a_second_run_has_nothing_to_do(tiny_demo: Workflow) -> None:
@@ -35,33 +34,27 @@ def test_a_second_run_has_nothing_to_do(tiny_demo: Workflow) -> None:
 
 
 def test_a_training_parameter_reruns_training_and_what_follows(tiny_demo: Workflow) -> None:
-    change = {"runs": {"demo": {"override": {"optimizer": {"base_lr": 0.001}}}}}
-    jobs = planned(tiny_demo, change)
-    assert rules(jobs) >= {"train", "embed", "score", "report"}
-    assert not rules(jobs) & {
-        "demo_slides",
-        "pin_manifest",
-        "fetch_slides",
-        "segment_tissue",
-        "join_tissue",
-        "init_model",
-    }
-    assert not any("demo-random" in job for job in jobs)
-    (reason,) = (jobs[job] for job in jobs if job.startswith("train"))
-    assert "Params have changed" in reason
+    found = plan(tiny_demo, {"runs": {"demo": {"override": {"optimizer": {"base_lr": 0.0031}}}}})
+    assert found.rules >= {"train", "embed", "score", "tables", "report"}
+    assert not found.rules & {*DATA_RULES, "init_model", "demo_benchmarks"}
+    assert found.reasons["Training demo"].startswith("Params have changed")
+    assert found.reasons["Training demo-hires"].startswith("Input files updated by another job: results/models/demo/")
+    assert "Scoring demo at 98 px" in found.reasons
+    assert not any("demo-random" in job for job in found.reasons)
 
 
 def test_a_tissue_parameter_leaves_the_download_alone(tiny_demo: Workflow) -> None:
-    jobs = planned(tiny_demo, {"tissue": {"close_um": 50}})
-    assert rules(jobs) >= {"segment_tissue", "join_tissue", "train", "report"}
-    assert not rules(jobs) & {"pin_manifest", "fetch_slides", "init_model"}
+    found = plan(tiny_demo, {"tissue": {"close_um": 50}})
+    assert found.rules >= {"segment_tissue", "join_tissue", "train", "report"}
+    assert not found.rules & {"pin_manifest", "fetch_slides", "init_model"}
 
 
-def test_a_download_setting_reruns_nothing(tiny_demo: Workflow) -> None:
-    assert planned(tiny_demo, {"gdc": {"parallel": 2, "retries": 9}}) == {}
+def test_settings_of_download_and_parallelism_rerun_no_work(tiny_demo: Workflow) -> None:
+    found = plan(tiny_demo, {"gdc": {"parallel": 2, "retries": 9}, "tissue": {"workers": 2}})
+    assert found.rules == {"report"}, "the page alone, since it shows the configuration"
 
 
 def test_the_architecture_reruns_the_random_init_too(tiny_demo: Workflow) -> None:
-    jobs = planned(tiny_demo, {"runs": {"demo": {"override": {"backbone": {"kwargs": {"depth": 3}}}}}})
-    assert "init_model" in rules(jobs)
-    assert any("demo-random" in job for job in jobs if job.startswith("score"))
+    found = plan(tiny_demo, {"runs": {"demo": {"override": {"backbone": {"kwargs": {"depth": 3}}}}}})
+    assert "init_model" in found.rules
+    assert "Scoring demo-random at 98 px" in found.reasons

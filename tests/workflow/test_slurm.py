@@ -13,11 +13,11 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("s
 @pytest.mark.skipif(missing() is not None, reason=missing() or "")
 def test_slides_to_tissue_through_slurm_jobs(tmp_path: Path) -> None:
     workflow = make_workflow(tmp_path, {})
-    target = workflow.results / "tissue" / "demo" / "index.parquet"
+    target = "results/tissue/demo/index.parquet"
     with running_slurm(tmp_path / "slurm"):
         arguments = ["--profile", REPOSITORY / "slurm", "--snakefile", REPOSITORY / "Snakefile", "--latency-wait", "5"]
         arguments += ["--slurm-init-seconds-before-status-checks", "2", "--slurm-logdir", tmp_path / "slurm-logs"]
         result = run_snakemake(*arguments, "--configfile", workflow.configfile, "--directory", tmp_path, target)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert target.exists()
+    assert (tmp_path / target).exists()
     assert (result.stdout + result.stderr).count("has been submitted with SLURM jobid") >= 4
