@@ -58,8 +58,10 @@ def test_every_recipe_of_the_project_resolves(name: str) -> None:
 def test_every_configuration_of_the_project_loads(repository: Path, name: str) -> None:
     path = repository / "config" / f"{name}.yaml"
     config = load_config(read_yaml(path), str(path))
-    for run in config.runs.values():
-        load_recipe(run.recipe, run.override)
+    assert config.runs
+    assert [load_recipe(run.recipe, run.override).name for run in config.runs.values()] == [
+        run.recipe for run in config.runs.values()
+    ]
 
 
 def test_unknown_cohort_of_a_run_is_named() -> None:

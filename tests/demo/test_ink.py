@@ -4,8 +4,8 @@ from midnight.demo.ink import draw_ink
 
 
 def test_three_inks_darken_a_small_part() -> None:
-    image = np.full((1600, 1600, 3), 245, np.uint8)
-    draw_ink(np.random.Generator(np.random.Philox(0)), image, 0.25)
+    image = np.full((1600, 1600, 3), 245, np.uint8)  # 1.6 mm, like a demo slide
+    draw_ink(np.random.Generator(np.random.Philox(0)), image, 1.0)
     marked = (image < 200).any(2)
     assert 0.01 < marked.mean() < 0.4
     channels = image[marked].argmax(1)
