@@ -194,7 +194,9 @@ def test_weight_decay_and_schedule_are_explicit(tasks: dict[str, Task]) -> None:
     for name in ("shots", "slides"):
         module = build_head(tasks[name], 1, 6)
         module.configure_model()
-        check_optimizer(module.configure_optimizers(), 0.05)
+        configured = module.configure_optimizers()
+        assert "lr_scheduler" in configured
+        check_optimizer(configured, 0.05)
 
 
 def test_the_papers_lr_is_not_cut_to_a_third() -> None:
