@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/.installed: envs/requirements.lock pyproject.toml
+.venv/.installed: envs/requirements.lock pyproject.toml $(wildcard src/midnight/tiles/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Midnight needs Python 3.11 or newer; choose one with make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -23,6 +23,10 @@ help:  ## this list
 
 .venv/.installed-dev: .venv/.installed envs/requirements-dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r envs/requirements-dev.lock
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed envs/requirements-bench.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r envs/requirements-bench.lock
 	@touch $@
 
 setup: .venv/.installed  ## the locked environment in .venv
@@ -48,12 +52,17 @@ format: setup-dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
+NAME ?= tiles
+bench: .venv/.installed-bench  ## a benchmark beside its peers: make bench NAME=tiles ARGS="--quick --json"
+	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+
 schemas: setup  ## write config/schemas/ from the dataclasses
 	$(BIN)/midnight config schemas
 
 lock: setup  ## resolve envs/*.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-header --no-annotate -p 3.11 -o envs/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --quiet -c envs/requirements.lock --universal --generate-hashes --no-header --no-annotate -p 3.11 -o envs/requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml --group bench --quiet -c envs/requirements.lock --universal --generate-hashes --no-header --no-annotate -p 3.11 -o envs/requirements-bench.lock
 
 clean-demo:  ## forget the demo's results
 	rm -rf results/demo

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from midnight import native
 from midnight.config import Config
 from midnight.errors import MidnightError
 from midnight.provenance import REPOSITORY
@@ -48,6 +49,17 @@ def check_lock(_: Config) -> Iterator[Finding]:
         yield Finding("Environment", "note", f"differs from the lock: {shown}", "run make setup")
     else:
         yield Finding("Environment", "ok", "as in envs/requirements.lock")
+
+
+def check_native(_: Config) -> Iterator[Finding]:
+    """The compiled part of the tile reader."""
+    if native.library():
+        yield Finding("Compiled tile decoder", "ok", "built")
+    else:
+        advice = "install a C compiler (gcc or clang), then run make -B setup"
+        yield Finding(
+            "Compiled tile decoder", "note", "not built: tiles are read and cropped at half the speed", advice
+        )
 
 
 def _locked() -> list[tuple[str, str]]:
@@ -167,6 +179,7 @@ def check_data(config: Config) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     check_python,
     check_lock,
+    check_native,
     check_torch,
     check_openslide,
     check_eva,

@@ -1,111 +1,39 @@
-"""Reading tiles at an exact resolution.
+"""Reading tiles from many slides: straight from the file where that is possible, else through OpenSlide.
 
-**Alignment.** A window is read from the level just finer than the target, starting at a whole pixel of that level,
-and area-averaged to the exact µm/px. OpenSlide takes level-0 coordinates; where they are no multiple of the
-level's downsample it interpolates the window between pixels, which takes 2.8 times as long and blurs the tile
-(gradient variance 249 → 58). So positions are drawn on the level's own grid and turned into level-0 coordinates.
-Where the downsample is no whole number (4.0007, from a level whose size was rounded) the nearest level-0 pixel is
-taken; what remains is below 1/(2 · downsample) of a level pixel, and the tile's stated x, y are where it was read.
-
-**Exact size.** The window's side is size · mpp / level mpp, mostly no whole number. One pixel more is read where
-needed, and the resampling is told the exact scale, so that the last output pixel averages only the part of the
-last input pixel that belongs to it.
+OpenSlide is the reference, and reads every format. Slides whose tiles are JPEG or JPEG 2000 in a TIFF, most of the
+public ones, are read by `midnight.tiles.direct` in a third of the time and with the same pixels at full size. Which
+way it is depends on the slide and the window alone, never on what was read before.
 """
 
-import math
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+import openslide
 
+from midnight.tiles.direct import DirectSlide, Layout, open_file, read_layout, stamp
+from midnight.tiles.jpeg import NotDecodedError, average, decoder
+from midnight.tiles.window import NATIVE, Tile, Window, cut, plan, resample
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.openslides import open_slide, read_rgb
-from midnight.tissue.resolution import SlideError, nearest_finer
+from midnight.tissue.resolution import SlideError
 
-Tile = npt.NDArray[np.uint8]
+__all__ = ["NATIVE", "ReferenceSlide", "SlideReader", "Tile", "Window", "cut", "plan", "resample"]
 
-# Up to this deviation of scale pixels are kept as they are: half a pixel over a 256 px tile, less than the
-# precision of most stated mpps (0.499, 0.2525), while resampling by 1.002 would blur half of the tile.
-NATIVE = 0.0025
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Window:
-    """What to read for tiles of `size` px at `mpp` µm/px: a square of `side` (fractional) px of `level`.
-
-    `columns` × `rows` are the positions on the level's grid at which the square lies within the slide.
-    """
-
-    size: int
-    mpp: float
-    level: int
-    downsample: float
-    side: float
-    columns: int
-    rows: int
-
-    @property
-    def pixels(self) -> int:
-        """Whole level pixels that the square touches in one direction."""
-        return math.ceil(self.side - 1e-6)
-
-    def origin(self, column: int, row: int) -> tuple[int, int]:
-        """Level-0 x, y of the position (column, row) of the level's grid."""
-        return round(column * self.downsample), round(row * self.downsample)
+# An open OpenSlide takes megabytes, a directly read slide a file handle.
+MAX_REFERENCES = 16
+REFERENCE_CACHE = 16 << 20
+MAX_LAYOUTS = 20_000
 
 
-def plan(record: TissueRecord, size: int, mpp: float) -> Window | None:
-    """The window for tiles of `size` px at `mpp` µm/px; None if no tile fits on the slide.
+class Slide(Protocol):
+    """An open slide."""
 
-    Where the slide is coarser than `mpp`, the window is smaller than the tile and is scaled up.
-    """
-    level = nearest_finer(record.level_mpps, mpp)
-    scale = mpp / record.level_mpps[level]
-    side = size * (1.0 if abs(scale - 1) <= NATIVE else scale)
-    pixels = math.ceil(side - 1e-6)
-    columns, rows = record.level_widths[level] - pixels + 1, record.level_heights[level] - pixels + 1
-    if columns < 1 or rows < 1:
-        return None
-    return Window(size, mpp, level, record.level_downsamples[level], side, columns, rows)
-
-
-def resample(pixels: Tile, size: int, side: float) -> Tile:
-    """Exactly `side` × `side` px from the upper left of `pixels`, averaged (or scaled up) to `size` × `size`.
-
-    Args:
-        pixels: uint8 [ceil(side), ceil(side), 3].
-        size: side of the result, px.
-        side: side of the square that the result shows, px, may be fractional.
-    """
-    if abs(side - size) < 1e-6:
-        return pixels
-    if side < size:
-        centre = side / size
-        matrix = np.array([[centre, 0, centre / 2 - 0.5], [0, centre, centre / 2 - 0.5]])
-        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        return _uint8(cv2.warpAffine(pixels, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE))
-    # Given fx instead of a size, OpenCV averages over exactly 1/fx px, fractions at the edges included. But where
-    # both sizes would round to the same it only copies: there the input is extended until they don't.
-    least = math.ceil(0.5 * side / (side - size)) + 1
-    if (missing := least - pixels.shape[0]) > 0:
-        pixels = _uint8(cv2.copyMakeBorder(pixels, 0, missing, 0, missing, cv2.BORDER_REPLICATE))
-    shrunk = cv2.resize(pixels, None, fx=size / side, fy=size / side, interpolation=cv2.INTER_AREA)
-    return _uint8(shrunk[:size, :size])
-
-
-def _uint8(image: npt.NDArray[np.generic]) -> Tile:
-    return np.ascontiguousarray(image, dtype=np.uint8)
-
-
-class Source(Protocol):
-    """An open slide. A faster decoder has only to offer this."""
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Tile:
-        """RGB uint8 [height, width, 3] of a level; x, y in level-0 px. Raises SlideError."""
+    def read(self, window: Window, column: int, row: int, width: int, height: int) -> Tile:
+        """RGB uint8 [height, width, 3] of the window's averaged level, from a position of its grid on."""
         ...
 
     def close(self) -> None:
@@ -113,31 +41,78 @@ class Source(Protocol):
         ...
 
 
-class OpenSlideSource:
-    """The reference: any format that OpenSlide knows."""
+class ReferenceSlide:
+    """A slide of any format that OpenSlide knows."""
 
-    def __init__(self, record: TissueRecord) -> None:
+    def __init__(self, record: TissueRecord, cache: openslide.OpenSlideCache | None = None) -> None:
+        """Open it.
+
+        Raises:
+            SlideError: it can't be opened, or is not the one whose tissue was found.
+        """
         self._slide = open_slide(record.path)
+        if cache:
+            self._slide.set_cache(cache)
         if tuple(self._slide.level_dimensions) != tuple(zip(record.level_widths, record.level_heights, strict=True)):
             self._slide.close()
             raise SlideError(f"{record.path}: changed since its tissue was found; run the tissue stage again")
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Tile:
-        """See `Source.read`; what the slide does not cover is white."""
-        return read_rgb(self._slide, (x, y), level, (width, height))
+    def read(self, window: Window, column: int, row: int, width: int, height: int) -> Tile:
+        """See `Slide.read`; what the slide does not cover is white.
+
+        Raises:
+            SlideError: it can't be decoded there.
+        """
+        factor = window.reduce
+        pixels = read_rgb(self._slide, window.origin(column, row), window.level, (width * factor, height * factor))
+        return pixels if factor == 1 else average(pixels, factor)
 
     def close(self) -> None:
         """Free the file handle."""
         self._slide.close()
 
 
-class SlideReader:
-    """Tiles from many slides with at most `max_open` of them open, the least recently used closed first."""
+Handle = TypeVar("Handle", bound=Slide)
 
-    def __init__(self, max_open: int = 16, source: Callable[[TissueRecord], Source] = OpenSlideSource) -> None:
-        self._max_open = max_open
-        self._source = source
-        self._open: OrderedDict[str, Source] = OrderedDict()
+
+class Pool(Generic[Handle]):
+    """At most `limit` open slides by path, the least recently used closed first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.open: OrderedDict[str, Handle] = OrderedDict()
+
+    def get(self, path: str, opened: Callable[[], Handle]) -> Handle:
+        """The open slide of a path, opened if it is not."""
+        if path not in self.open:
+            while len(self.open) >= self._limit:
+                self.open.popitem(last=False)[1].close()
+            self.open[path] = opened()
+        self.open.move_to_end(path)
+        return self.open[path]
+
+    def close(self, *paths: str) -> None:
+        """Close these, or all."""
+        for path in paths or list(self.open):
+            if slide := self.open.pop(path, None):
+                slide.close()
+
+
+class SlideReader:
+    """Tiles from many slides, with a bounded number of open files. Not for two threads at once."""
+
+    def __init__(self, max_open: int = 128) -> None:
+        """Open nothing yet.
+
+        Args:
+            max_open: slides with an open file; at most 16 of them through OpenSlide, which takes more memory.
+        """
+        self._direct: Pool[DirectSlide] = Pool(max_open)
+        self._references: Pool[ReferenceSlide] = Pool(min(max_open, MAX_REFERENCES))
+        self._decoder = decoder()
+        self._cache = openslide.OpenSlideCache(REFERENCE_CACHE)
+        self._layouts: OrderedDict[str, Layout | None] = OrderedDict()
+        self._noted: set[str] = set()
 
     def __enter__(self) -> "SlideReader":
         return self
@@ -148,7 +123,7 @@ class SlideReader:
     @property
     def open_slides(self) -> Sequence[str]:
         """Paths of the slides that are open, least recently used first."""
-        return list(self._open)
+        return [*self._references.open, *self._direct.open]
 
     def read(self, record: TissueRecord, window: Window, column: int, row: int) -> Tile:
         """The tile at a position of the window's grid.
@@ -159,27 +134,81 @@ class SlideReader:
         Raises:
             SlideError: the slide can't be opened or read; it is closed, and the next read opens it anew.
         """
-        x, y = window.origin(column, row)
+        side = window.pixels
+        return resample(self.region(record, window, column, row, side, side), window.size, window.side)
+
+    def region(self, record: TissueRecord, window: Window, column: int, row: int, width: int, height: int) -> Tile:
+        """Pixels of the window's averaged level, of which `cut` makes tiles.
+
+        Args:
+            record: the slide.
+            window: by which its tiles are read.
+            column: first column on the window's grid.
+            row: first row.
+            width: in px of the averaged level; the region has to lie within it.
+            height: likewise.
+
+        Returns:
+            RGB uint8 [height, width, 3].
+
+        Raises:
+            SlideError: as `read`.
+        """
         try:
-            pixels = self._opened(record).read(window.level, x, y, window.pixels, window.pixels)
+            if slide := self._directly(record):
+                return slide.read(window, column, row, width, height)
+        except NotDecodedError as error:
+            self._note(record, error)
+        except OSError as error:
+            self._forget(record.path)
+            log.debug("slide %s: %s", record.slide_id, error)
+        try:
+            reference = self._references.get(record.path, lambda: ReferenceSlide(record, self._cache))
+            return reference.read(window, column, row, width, height)
         except SlideError:
             self._forget(record.path)
             raise
-        return resample(pixels, window.size, window.side)
 
-    def _opened(self, record: TissueRecord) -> Source:
-        if record.path not in self._open:
-            while len(self._open) >= self._max_open:
-                self._open.popitem(last=False)[1].close()
-            self._open[record.path] = self._source(record)
-        self._open.move_to_end(record.path)
-        return self._open[record.path]
+    def _directly(self, record: TissueRecord) -> DirectSlide | None:
+        """The slide, opened for direct reading; None if it is not of that kind."""
+        path = record.path
+        if path in self._layouts and self._layouts[path] is None:
+            return None
+        return self._direct.get(path, lambda: self._opened(record))
+
+    def _opened(self, record: TissueRecord) -> DirectSlide:
+        """Open the file; its layout is read the first time only, and when it has changed."""
+        fd = open_file(record.path)
+        slide = None
+        try:
+            layout = self._layouts.get(record.path)
+            if layout is None or layout.stamp != stamp(fd):
+                layout = self._read_layout(fd, record)
+            slide = DirectSlide(fd, layout, self._decoder)
+            return slide
+        finally:
+            if slide is None:
+                DirectSlide(fd, Layout((), (0, 0)), self._decoder).close()
+
+    def _read_layout(self, fd: int, record: TissueRecord) -> Layout:
+        while len(self._layouts) >= MAX_LAYOUTS:
+            self._layouts.popitem(last=False)
+        self._layouts[record.path] = None
+        layout = read_layout(fd, record)
+        self._layouts[record.path] = layout
+        return layout
+
+    def _note(self, record: TissueRecord, why: NotDecodedError) -> None:
+        if record.path not in self._noted:
+            self._noted.add(record.path)
+            log.info("slide %s is read through OpenSlide, which takes longer: %s", record.slide_id, why)
 
     def _forget(self, path: str) -> None:
-        if source := self._open.pop(path, None):
-            source.close()
+        self._direct.close(path)
+        self._references.close(path)
+        self._layouts.pop(path, None)
 
     def close(self) -> None:
         """Close all slides."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._direct.close()
+        self._references.close()

@@ -1,0 +1,35 @@
+"""The compiled part of this package: `tiles/_jpeg.c` and `tiles/_views.c`.
+
+They need no header and no library and are compiled when the package is installed, by whatever C compiler is there.
+Without one, that step is left out; everything works all the same, with the same pixels at full size, and slower:
+`midnight.tiles.jpeg` then decodes whole tiles with imagecodecs, `midnight.tiles.resample` renders views with numba.
+`midnight doctor` says which it is.
+"""
+
+import ctypes
+import importlib.machinery
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where the package was installed without a C compiler."""
+    folder = Path(__file__).parent
+    built = [folder / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    found = next((path for path in built if path.exists()), None)
+    return _declared(ctypes.CDLL(str(found))) if found else None
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int
+    numbers = ctypes.POINTER(number)
+    found.midnight_jpeg_new.restype = pointer
+    found.midnight_jpeg_free.argtypes = (pointer,)
+    found.midnight_jpeg_free.restype = None
+    found.midnight_jpeg_window.argtypes = (pointer, pointer, size, pointer, numbers, text, size, number, pointer)
+    found.midnight_views_room.argtypes = (numbers,)
+    found.midnight_views_room.restype = size
+    found.midnight_views.argtypes = (pointer, numbers, pointer, pointer, pointer, pointer, pointer)
+    found.midnight_views.restype = None
+    return found

@@ -1,0 +1,172 @@
+"""Windows of tiled JPEG and JPEG 2000 slides (Aperio, generic TIFF) read straight from the file.
+
+A window takes two short reads of the directory's arrays and one read per row of tiles, whose bytes mostly follow each
+other in the file: four or five reads, which is what network file systems like. Reads go through `pread`, not through a
+memory map: where a file is cut short meanwhile, a map would end the process.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from midnight.tiles import jpeg2000
+from midnight.tiles.jpeg import Form, NotDecodedError, Pixels, Spans, TileDecoder, mosaic_window
+from midnight.tiles.tiff import LayoutError, TiledImage, read_into, tiled_images
+from midnight.tiles.window import Window
+from midnight.tissue.index import TissueRecord
+from midnight.tissue.resolution import SlideError
+
+VENDORS = ("aperio", "generic-tiff")
+JPEG = 7
+JPEG_2000 = (jpeg2000.YCBCR, jpeg2000.RGB)
+RGB, YCC = 2, 6
+MAX_TILE = 4096
+MAX_GAP = 1 << 16
+"""Bytes between two tiles of a row up to which they are read at once."""
+MAX_BYTES = 1 << 26
+"""Bytes of a tile."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a slide's tiles are, by OpenSlide's level; and the file's size and time stamp when this was read."""
+
+    levels: tuple[TiledImage, ...]
+    stamp: tuple[int, int]
+
+
+def read_layout(fd: int, record: TissueRecord) -> Layout:
+    """The layout of an open slide.
+
+    Raises:
+        NotDecodedError: it is of a kind that only OpenSlide reads.
+        OSError: it can't be read.
+    """
+    if record.vendor not in VENDORS:
+        raise NotDecodedError(f"a slide of {record.vendor or 'an unknown make'}")
+    try:
+        images = {(image.width, image.height): image for image in reversed(tiled_images(fd))}
+    except LayoutError as error:
+        raise NotDecodedError(str(error)) from error
+    levels = []
+    for size in zip(record.level_widths, record.level_heights, strict=True):
+        if size not in images:
+            raise NotDecodedError(f"no tiled directory of {size[0]} × {size[1]} px")
+        levels.append(_checked(images[size]))
+    return Layout(tuple(levels), stamp(fd))
+
+
+def stamp(fd: int) -> tuple[int, int]:
+    """An open file's size in bytes and time of modification in ns."""
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
+
+
+def _checked(image: TiledImage) -> TiledImage:
+    known = (image.compression == JPEG and image.photometric in (RGB, YCC)) or image.compression in JPEG_2000
+    if not known or image.samples != 3 or not image.eight_bits:
+        what = f"compression {image.compression}, photometric {image.photometric}, {image.samples} samples"
+        raise NotDecodedError(f"tiles of {what}")
+    if max(image.tile_width, image.tile_height) > MAX_TILE:
+        raise NotDecodedError(f"tiles of {image.tile_width} × {image.tile_height} px")
+    return image
+
+
+def open_file(path: str) -> int:
+    """A file descriptor for reads at random places, so that the system does not read ahead.
+
+    Raises:
+        OSError: the file can't be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    return fd
+
+
+class DirectSlide:
+    """An open slide; close() frees its one file handle."""
+
+    def __init__(self, fd: int, layout: Layout, decoder: TileDecoder) -> None:
+        self._fd = fd
+        self._layout = layout
+        self._decoder = decoder
+
+    def read(self, window: Window, column: int, row: int, width: int, height: int) -> Pixels:
+        """See `midnight.tiles.reader.Slide.read`.
+
+        Raises:
+            NotDecodedError: a tile is missing, of an unknown kind, or damaged; OpenSlide may know better.
+            OSError: the file can't be read any more.
+        """
+        image, reduce = self._layout.levels[window.level], window.reduce
+        if image.tile_width % reduce or image.tile_height % reduce:
+            raise NotDecodedError(f"tiles of {image.tile_width} × {image.tile_height} px, to be reduced by {reduce}")
+        x, y, wide, high = column * reduce, row * reduce, width * reduce, height * reduce
+        columns = range(x // image.tile_width, (x + wide - 1) // image.tile_width + 1)
+        rows = range(y // image.tile_height, (y + high - 1) // image.tile_height + 1)
+        try:
+            data, spans = self._tiles(image, columns, rows)
+        except LayoutError as error:
+            raise NotDecodedError(str(error)) from error
+        box = (x - columns.start * image.tile_width, y - rows.start * image.tile_height, wide, high)
+        return self._decode(image, data, spans, box, reduce)
+
+    def _tiles(self, image: TiledImage, columns: range, rows: range) -> tuple[Pixels, Spans]:
+        """The bytes of a rectangle of tiles, uint8 [n], and where each is in them, int64 [rows, columns, 2]."""
+        tiles = image.spans(self._fd, columns, rows)
+        runs = [run for row in tiles for run in _runs(row)]
+        data = np.empty(sum(size for _, _, size in runs), np.uint8)
+        view, total = data.data, 0
+        places: list[int] = []
+        flat = [tile for row in tiles for tile in row]
+        for count, begin, size in runs:
+            read_into(self._fd, begin, view[total : total + size])
+            for start, length in flat[len(places) // 2 :][:count]:
+                places += (start - begin + total, length)
+            total += size
+        return data, np.array(places, np.int64).reshape(len(rows), len(columns), 2)
+
+    def _decode(
+        self, image: TiledImage, data: Pixels, spans: Spans, box: tuple[int, int, int, int], reduce: int
+    ) -> Pixels:
+        tile = image.tile_width, image.tile_height
+        if image.compression == JPEG:
+            form = Form(image.tables, image.photometric == YCC)
+            return self._decoder.window(data, spans, tile, box, reduce, form)
+
+        def whole(one: bytes) -> Pixels:
+            try:
+                return jpeg2000.decode(one, image.compression, *tile)
+            except SlideError as error:
+                raise NotDecodedError(str(error)) from error
+
+        return mosaic_window(whole, data, spans, tile, box, reduce)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _runs(tiles: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Neighbouring tiles of a row that follow each other in the file closely enough to be read at once.
+
+    Args:
+        tiles: place and length in the file of each tile of the row.
+
+    Yields:
+        How many tiles, the place of the first, and the length of all with what is between them.
+    """
+    first, begin, end = 0, tiles[0][0], tiles[0][0]
+    for number, (start, size) in enumerate(tiles):
+        if not (0 < size < MAX_BYTES and start > 0):
+            raise NotDecodedError("a tile is missing")
+        if not 0 <= start - end <= MAX_GAP:
+            yield number - first, begin, end - begin
+            first, begin = number, start
+        end = start + size
+    yield len(tiles) - first, begin, end - begin

@@ -1,0 +1,178 @@
+"""Windows of JPEG-compressed tiles at full, half or quarter size, decoding only what is seen.
+
+**Why an own decoder.** A window at a random place touches four to nine tiles of 240–512 px. Kept libraries decode each
+of them as a whole (cucim, simplejpeg, imagecodecs, cv2, tifffile), or read windows only as OpenSlide does; those that
+can decode a region of a JPEG (libjpeg-turbo's own interface) come in no package that pip installs. The figures are in
+`benchmarks/decoders.py` and its result page. Here the Huffman codes before the window are skipped, those after it never
+read, and the rest is done for the blocks that are seen; at half and quarter size the inverse DCT yields averages of
+2×2 or 4×4 px at once. Full-size pixels equal libjpeg-turbo's, and so OpenSlide's, bit for bit.
+
+**Where it was not built** (see `midnight.native`) `decoder()` gives `WholeTiles`, which decodes whole tiles
+through imagecodecs: the same pixels at full size, area averages of them otherwise, at about half of the speed.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Protocol
+
+import cv2
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from midnight import native
+
+Pixels = npt.NDArray[np.uint8]
+Spans = npt.NDArray[np.int64]
+
+
+class NotDecodedError(Exception):
+    """These tiles are of a kind that is not decoded here, or are damaged; the message says which."""
+
+
+class TileDecoder(Protocol):
+    """Decodes windows of tiled JPEG images. Not for two threads at once."""
+
+    def window(
+        self,
+        data: Pixels,
+        spans: Spans,
+        tile: tuple[int, int],
+        window: tuple[int, int, int, int],
+        reduce: int,
+        form: "Form",
+    ) -> Pixels:
+        """The window's pixels.
+
+        Args:
+            data: uint8 [n], the tiles' bytes, one after another.
+            spans: int64 [rows, columns, 2], start and length in `data` of the tiles that the window touches.
+            tile: width, height of a tile in px.
+            window: x, y, width, height in px from the first tile's corner, multiples of `reduce`.
+            reduce: 1, 2 or 4; averages of so many px in each direction.
+            form: what the tiles have in common.
+
+        Returns:
+            uint8 [height / reduce, width / reduce, 3], RGB.
+
+        Raises:
+            NotDecodedError: a tile is no baseline JPEG of 8 bits with 1 or 3 components, or is damaged.
+        """
+        ...
+
+
+class Form:
+    """What a level's tiles have in common: the TIFF's JPEGTables (may be empty), and whether they are YCbCr."""
+
+    def __init__(self, tables: bytes, ycc: bool) -> None:
+        self.tables = tables
+        self.ycc = ycc
+
+
+REASONS = {1: "its JPEG tiles are of a kind that only OpenSlide decodes", 2: "a JPEG tile is damaged"}
+
+
+class Windows:
+    """The compiled decoder."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._decoder = ctypes.c_void_p(library.midnight_jpeg_new())
+        if not self._decoder:
+            raise MemoryError("no memory for a JPEG decoder")
+
+    def __del__(self) -> None:
+        self._library.midnight_jpeg_free(self._decoder)
+
+    def window(
+        self,
+        data: Pixels,
+        spans: Spans,
+        tile: tuple[int, int],
+        window: tuple[int, int, int, int],
+        reduce: int,
+        form: Form,
+    ) -> Pixels:
+        """See `TileDecoder.window`."""
+        out = np.empty((window[3] // reduce, window[2] // reduce, 3), np.uint8)
+        geometry = (ctypes.c_int * 9)(spans.shape[0], spans.shape[1], *tile, *window, reduce)
+        status = self._library.midnight_jpeg_window(
+            self._decoder,
+            data.ctypes.data,
+            len(data),
+            spans.ctypes.data,
+            geometry,
+            form.tables,
+            len(form.tables),
+            form.ycc,
+            out.ctypes.data,
+        )
+        if status:
+            raise NotDecodedError(REASONS[status])
+        return out
+
+
+class WholeTiles:
+    """The same through a kept library that decodes whole tiles: where no C compiler was at hand."""
+
+    def window(
+        self,
+        data: Pixels,
+        spans: Spans,
+        tile: tuple[int, int],
+        window: tuple[int, int, int, int],
+        reduce: int,
+        form: Form,
+    ) -> Pixels:
+        """See `TileDecoder.window`."""
+        return mosaic_window(lambda one: whole_tile(one, tile, form), data, spans, tile, window, reduce)
+
+
+def mosaic_window(
+    decode: Callable[[bytes], Pixels],
+    data: Pixels,
+    spans: Spans,
+    tile: tuple[int, int],
+    window: tuple[int, int, int, int],
+    reduce: int,
+) -> Pixels:
+    """A window out of whole tiles, decoded one by one with `decode`; the rest as in `TileDecoder.window`."""
+    rows, columns = spans.shape[:2]
+    mosaic = np.empty((rows * tile[1], columns * tile[0], 3), np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            start, size = spans[row, column]
+            pixels = decode(data[start : start + size].tobytes())
+            mosaic[row * tile[1] :, column * tile[0] :][: tile[1], : tile[0]] = pixels
+    x, y, width, height = window
+    seen = np.ascontiguousarray(mosaic[y : y + height, x : x + width])
+    return seen if reduce == 1 else average(seen, reduce)
+
+
+def whole_tile(data: bytes, tile: tuple[int, int], form: Form) -> Pixels:
+    """One tile, uint8 [height, width, 3] RGB, by imagecodecs (libjpeg-turbo).
+
+    Raises:
+        NotDecodedError: it can't be decoded, or is of another size.
+    """
+    space = "YCBCR" if form.ycc else "RGB"
+    try:
+        pixels = imagecodecs.jpeg8_decode(data, tables=form.tables or None, colorspace=space, outcolorspace="RGB")
+    except (imagecodecs.Jpeg8Error, ValueError, RuntimeError) as error:
+        raise NotDecodedError(REASONS[2]) from error
+    if pixels.shape != (tile[1], tile[0], 3):
+        raise NotDecodedError(REASONS[1])
+    return pixels
+
+
+def average(pixels: Pixels, factor: int) -> Pixels:
+    """Averages of `factor` × `factor` px of uint8 [h, w, 3], whose sides are multiples of it."""
+    size = pixels.shape[1] // factor, pixels.shape[0] // factor
+    out: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return out
+
+
+def decoder() -> TileDecoder:
+    """A decoder: the compiled one, or where it was not built, the one for whole tiles."""
+    found = native.library()
+    return Windows(found) if found else WholeTiles()
