@@ -1,0 +1,84 @@
+"""The dated page of a benchmark: hardware, versions, command, figures."""
+
+import datetime
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from midnight.atomic import write_text
+from midnight.provenance import git_commit
+
+PACKAGES = (
+    "midnight", "wsistream", "numpy", "numba", "torch", "opencv-python-headless", "openslide-python", "openslide-bin",
+    "simplejpeg", "tifffile", "imagecodecs", "pyarrow",
+)  # fmt: skip
+
+
+def hardware() -> dict[str, str]:
+    """The machine in words."""
+    return {
+        "processor": _processor(),
+        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what the figures depend on."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as a Markdown table; None is empty."""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *[[_cell(row.get(name)) for name in names] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_page(path: Path, title: str, summary: str, sections: Mapping[str, str]) -> None:
+    """Write the page; each section is Markdown under its heading."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    facts = [f"- {name}: {value}" for name, value in hardware().items()]
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_shown(sys.argv[1:])])
+    head = [f"# {title}", "", f"{date}, commit {git_commit()}, `{command}`", "", *facts]
+    head += ["- versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()), "", summary]
+    body = [f"\n## {heading}\n{text}" for heading, text in sections.items()]
+    write_text(path, "\n".join([*head, *body]) + "\n")
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """The arguments without those that name files of this machine."""
+    hidden, shown = ("--out", "--data"), []
+    for number, argument in enumerate(arguments):
+        before = arguments[number - 1] if number else ""
+        if argument not in hidden and before not in hidden and not argument.startswith(tuple(f"{h}=" for h in hidden)):
+            shown.append(argument)
+    return shown
