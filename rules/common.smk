@@ -1,4 +1,6 @@
 # Reads and checks the configuration; answers which shards, runs, models and cells there are. No rules.
+import re
+
 from snakemake.exceptions import WorkflowError
 
 from midnight.config import Tiles, initial_recipe, load_config, load_recipe, plain
@@ -7,6 +9,7 @@ from midnight.evaluate import registry
 from midnight.paths import Layout
 from midnight.slides.manifest import count_slides, shard_digest, shard_names
 from midnight.slides.pin import pinned_sources, planned_slides
+from midnight.tiles.shards.tileset import TileSet
 
 CONDA = "../envs/midnight.yaml"
 GPUS_PER_NODE = 8
@@ -24,6 +27,12 @@ except MidnightError as error:
     raise WorkflowError(str(error))
 
 layout = Layout(cfg.results_dir, cfg.data_dir)
+run_sets = {
+    name: TileSet.of(run.cohorts, recipes[name].tiles, cfg.draw.tiles_per_shard)
+    for name, run in cfg.runs.items()
+    if recipes[name].tiles.predrawn
+}
+tile_sets = {tile_set.name: tile_set for tile_set in run_sets.values()}
 DEMO_CATALOGUE = f"{cfg.data_dir}/demo-slides/catalogue.json"
 DEMO_BENCHMARKS = f"{cfg.evaluation.data_root}/demo.json"
 EMBEDDED = [name for name in tasks if tasks[name].kind != "segmentation"]
@@ -37,6 +46,8 @@ wildcard_constraints:
     model="|".join(models) or "none",
     size=r"\d+",
     task="|".join(tasks) or "none",
+    tileset="|".join(map(re.escape, tile_sets)) or "none",
+    job=r"\d{4}",
 
 
 def pinned(cohort):
@@ -60,6 +71,22 @@ def digest(wildcards):
 def tissue_params():
     """What the masks depend on; the number of workers does not matter."""
     return {key: value for key, value in plain(cfg.tissue).items() if key != "workers"}
+
+
+def drawn_tiles(run):
+    """The index of the tiles that a run reads; none where it draws them from the slides while training."""
+    return [layout.tiles(run_sets[run].name, "index.arrow")] if run in run_sets else []
+
+
+def set_indices(name):
+    """The tissue indexes of the cohorts of a set of tiles."""
+    return [layout.tissue_index(cohort) for cohort, _ in tile_sets[name].cohorts]
+
+
+def set_size(name):
+    tile_set = tile_sets[name]
+    count, jobs = tile_set.predrawn.count, tile_set.jobs(cfg.draw.shards_per_job)
+    return f"{count:,} tiles in {tile_set.shards:,} shards, {jobs:,} jobs"
 
 
 def exported(run):

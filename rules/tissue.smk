@@ -32,6 +32,7 @@ rule join_tissue:
         ],
     output:
         index=layout.tissue_index("{cohort}"),
+        masks=layout.tissue_masks("{cohort}"),
         page=layout.tissue_page("{cohort}"),
     log:
         layout.log("join_tissue", "{cohort}"),

@@ -7,6 +7,7 @@ rule train:
             layout.tissue_index(cohort) for cohort in cfg.runs[wildcards.run].cohorts
         ],
         parent=lambda wildcards: parent_files(wildcards.run),
+        tiles=lambda wildcards: drawn_tiles(wildcards.run),
     output:
         weights=layout.model("{run}", "teacher.safetensors"),
         model=layout.model("{run}", "model.json"),

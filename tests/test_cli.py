@@ -23,7 +23,9 @@ def test_unknown_recipe_is_one_line_and_status_1() -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [[], ["doctor"], ["config"], ["slides", "pin"], ["tiles", "show"]])
+@pytest.mark.parametrize(
+    "command", [[], ["doctor"], ["config"], ["slides", "pin"], ["tiles", "show"], ["tiles", "plan"]]
+)
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

@@ -55,6 +55,12 @@ def parser() -> argparse.ArgumentParser:
     sheet.add_argument("--count", type=int, default=24, help="tiles of each kind (default: %(default)s)")
     sheet.add_argument("--seed", type=int, default=0)
     sheet.set_defaults(run=run_tiles_show)
+    plan = tiles.add_parser("plan", help="disk and time of the tiles that a recipe draws beforehand")
+    plan.add_argument("--recipe", default="tcga-100M", help="or a run of the configuration (default: %(default)s)")
+    plan.add_argument("--cores", type=int, help="to state the hours for (default: this machine's)")
+    plan.add_argument("--sample", type=int, default=256, help="tiles to measure on (default: %(default)s)")
+    _add_config(plan)
+    plan.set_defaults(run=run_tiles_plan)
     return top
 
 
@@ -107,6 +113,19 @@ def run_tiles_show(arguments: argparse.Namespace) -> None:
 
     write_sheet(arguments.slide, load_recipe(arguments.recipe).tiles, arguments.count, arguments.seed, arguments.output)
     print(arguments.output)
+
+
+def run_tiles_plan(arguments: argparse.Namespace) -> None:
+    """`midnight tiles plan`."""
+    from midnight.paths import Layout
+    from midnight.tiles.shards.plan import describe, measure
+    from midnight.tiles.shards.tileset import find_set
+
+    config = _config(arguments)
+    tile_set, layout = find_set(config, arguments.recipe), Layout(config.results_dir, config.data_dir)
+    indexes = {name: Path(layout.tissue_index(name)) for name, _ in tile_set.cohorts}
+    plan = measure(tile_set, indexes, config.draw, arguments.sample)
+    print(describe(plan, tile_set, Path(layout.tiles(tile_set.name)), arguments.cores))
 
 
 if __name__ == "__main__":

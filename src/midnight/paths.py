@@ -35,8 +35,16 @@ class Layout:
     def tissue_index(self, cohort: str) -> str:
         return self._at("tissue", cohort, "index.parquet")
 
+    def tissue_masks(self, cohort: str) -> str:
+        """The masks of the index, in the form that training reads."""
+        return self._at("tissue", cohort, "index.masks")
+
     def tissue_page(self, cohort: str) -> str:
         return self._at("tissue", cohort, "qc.html")
+
+    def tiles(self, tileset: str, *parts: str) -> str:
+        """`tiles/{tileset}/`, a set of tiles drawn beforehand, or a file in it (`index.arrow`, `plan.json`, …)."""
+        return self._at("tiles", tileset, *parts)
 
     def model(self, run: str, name: str = "") -> str:
         """`models/{run}/` or one file in it (`teacher.safetensors`, `model.json`, `metrics.jsonl`, …)."""

@@ -39,3 +39,18 @@ def test_a_broken_table_is_named(tmp_path: Path) -> None:
     path.write_text("slide\tstatus\nx\tok\n")
     with pytest.raises(MidnightError, match=r"0000\.tsv"):
         read_ledger([path], [])
+
+
+def test_a_slide_lost_while_training_is_counted(tmp_path: Path) -> None:
+    lines = ["s00\tdemo\t/s00.svs\tno such file", "s05\tdemo\t/s05.svs\tlater", "else\tdemo\t/e.svs\tnot in the ledger"]
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "quarantined.tsv").write_text("\n".join(lines) + "\n")
+    tables = [write_slides(tmp_path / "slides")], [write_tissue(tmp_path / "tissue")]
+    ledger = read_ledger(*tables, [tmp_path / "base", tmp_path / "run-without"])
+    before = read_ledger(*tables)
+    assert ledger.cohorts[0].ok == before.cohorts[0].ok - 1
+    assert ledger.size == before.size
+    lost = {q.slide_id: (q.stage, q.reason) for q in ledger.quarantined}
+    assert lost["s00"] == ("training base", "no such file")
+    assert lost["s05"][0] == "tissue"
+    assert len(lost) == len(before.quarantined) + 1

@@ -7,7 +7,7 @@ from scipy import stats
 
 from midnight.config import Tiles
 from midnight.errors import MidnightError
-from midnight.tiles import sampler as module
+from midnight.tiles import positions
 from midnight.tiles.foreground import mask_view
 from midnight.tiles.positions import position_share
 from midnight.tiles.sampler import TileSampler, windows_of
@@ -56,9 +56,9 @@ def test_a_slide_gives_the_mpps_that_it_has() -> None:
     assert [window.mpp for window, _ in windows_of(make_record(FULL[:5]), wanted)] == [0.5]
 
 
-@pytest.mark.parametrize("quick_tries", [32, 0])
-def test_positions_are_uniform_over_all_valid_ones(quick_tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUICK_TRIES", quick_tries)
+@pytest.mark.parametrize("rounds", [positions.ROUNDS, ()])
+def test_positions_are_uniform_over_all_valid_ones(rounds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positions, "ROUNDS", rounds)
     record = make_record(quarter(), scale=8)
     sampler = TileSampler({"a": ([record], 1.0)}, replace(TILES, size=16, mpps=(2.0,)))
     rng = np.random.default_rng(1)

@@ -1,7 +1,6 @@
 import itertools
-import logging
+import pickle
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from midnight.config import Crops, HsvFilter, Tiles
+from midnight.config import Crops, Tiles
 from midnight.errors import MidnightError
-from midnight.tiles.hsv_filter import passes
-from midnight.tiles.reader import SlideReader
-from midnight.tiles.rng import Purpose, generator
-from midnight.tiles.sampler import TileSampler
-from midnight.tiles.stream import TileDrawer, TileStream
+from midnight.tiles.quarantine import read_quarantine
+from midnight.tiles.stream import TileStream
 from midnight.tissue.index import training_slides
 from tests.tissue.small_slides import make_index, write_slide
 
@@ -31,7 +27,7 @@ def settings(index: Path, tiles: Tiles, crops: Crops) -> dict[str, Any]:
 
 
 def batches(stream: TileStream, count: int, workers: int = 0) -> list[dict[str, torch.Tensor]]:
-    return list(itertools.islice(DataLoader(stream, batch_size=BATCH, num_workers=workers), count))
+    return list(itertools.islice(DataLoader(stream, batch_size=None, num_workers=workers), count))
 
 
 def equal(first: list[dict[str, torch.Tensor]], second: list[dict[str, torch.Tensor]]) -> bool:
@@ -56,8 +52,27 @@ def test_a_batch_is_what_it_says(settings: dict[str, Any]) -> None:
         "index": ((BATCH,), torch.int64),
     }
     assert batch["index"].tolist() == [0, 1, 2]
-    assert {record.slide_id for record in stream.slides} == {"large", "small"}
+    assert batch["global_crops"].permute(0, 1, 3, 4, 2).is_contiguous()
+    assert set(stream.slides) == {"large", "small"}
     assert stream.cohorts == ["demo"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_are_views_of_the_tiles_that_device_mode_gives(settings: dict[str, Any], workers: int) -> None:
+    plain = {"jitter_p": 0.0, "blur_p": (0.0, 0.0, 0.0), "solarize_p": 0.0, "global_scale": (0.9, 1.0)}
+    settings |= {"crops": replace(settings["crops"], **plain), "tiles": replace(settings["tiles"], hed_sigma=0.0)}
+    cpu, device = (batches(TileStream(**settings, augment=mode), 2, workers) for mode in ("cpu", "device"))
+    for crops, whole in zip(cpu, device, strict=True):
+        assert "global_crops" not in whole
+        assert (tuple(whole["tiles"].shape), whole["tiles"].dtype) == ((BATCH, 64, 64, 3), torch.uint8)
+        assert all(torch.equal(crops[name], whole[name]) for name in ("slide", "cohort", "mpp", "x", "y", "index"))
+        means = crops["global_crops"].float().mean((1, 3, 4))
+        assert (means - whole["tiles"].float().mean((1, 2))).abs().max() < 6
+
+
+def test_no_local_crops_are_no_problem(settings: dict[str, Any]) -> None:
+    batch = batches(TileStream(**settings | {"crops": replace(settings["crops"], n_local=0)}), 1)[0]
+    assert tuple(batch["local_crops"].shape) == (BATCH, 0, 3, 14, 14)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -77,6 +92,12 @@ def test_ranks_share_the_samples_of_one_process(settings: dict[str, Any]) -> Non
     assert equal(alone, [ranks[0][0], ranks[1][0], ranks[0][1], ranks[1][1]])
 
 
+def test_a_stream_sent_to_another_process_is_the_same(settings: dict[str, Any]) -> None:
+    stream = TileStream(**settings)
+    expected = batches(stream, 2)
+    assert equal(batches(pickle.loads(pickle.dumps(stream)), 2), expected)  # noqa: S301
+
+
 def test_another_seed_gives_other_tiles(settings: dict[str, Any]) -> None:
     assert not equal(batches(TileStream(**settings), 1), batches(TileStream(**settings | {"seed": 6}), 1))
 
@@ -89,68 +110,42 @@ def test_augmentation_leaves_the_places_alone(settings: dict[str, Any]) -> None:
         assert all(torch.equal(a[name], b[name]) for name in ("slide", "x", "y", "mpp"))
 
 
-@pytest.fixture
-def drawer(index: Path, tiles: Tiles) -> Iterator[TileDrawer]:
-    sampler = TileSampler({"demo": (training_slides(index), 1.0)}, tiles)
-    with SlideReader(2) as reader:
-        yield TileDrawer(sampler, reader)
+def copied_index(index: Path, folder: Path) -> Path:
+    paths = [shutil.copy(record.path, folder) for record in training_slides(index)]
+    return make_index(folder, [Path(path) for path in paths])
 
 
-def test_every_tile_passes_both_filters_and_shows_its_place(drawer: TileDrawer, images: dict[str, np.ndarray]) -> None:
-    seen = set()
-    for number in range(60):
-        tile = drawer.draw(generator(0, number, Purpose.PLACE))
-        assert passes(tile.pixels, HsvFilter())
-        name = drawer.sampler.slides[tile.slide].slide_id
-        side = round(64 * tile.mpp / 0.5)
-        ground = images[name][tile.y : tile.y + side, tile.x : tile.x + side]
-        assert ground.shape == (side, side, 3)
-        assert np.abs(ground.mean((0, 1)) - tile.pixels.mean((0, 1))).max() < 6
-        tissue = (ground.max(2).astype(int) - ground.min(2)) > 20
-        assert tissue.mean() > 0.3
-        seen.add((name, tile.mpp))
-    assert len(seen) >= 5
-
-
-def test_slides_keep_their_share_under_the_filter(drawer: TileDrawer) -> None:
-    slides = [drawer.draw(generator(1, number, Purpose.PLACE)).slide for number in range(300)]
-    assert np.mean(slides) == pytest.approx(0.5, abs=0.12)
-
-
-def test_a_slide_that_vanishes_is_left_out_and_the_stream_goes_on(
-    index: Path, tmp_path: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+def test_slides_that_break_while_workers_draw_are_recorded_and_the_batches_go_on(
+    index: Path, tmp_path: Path, images: dict[str, np.ndarray], settings: dict[str, Any]
 ) -> None:
-    paths = [shutil.copy(record.path, tmp_path) for record in training_slides(index)]
-    copied = make_index(tmp_path, [Path(path) for path in paths])
-    stream = TileStream(**settings | {"cohorts": {"demo": (copied, 1.0)}})
-    iterator = iter(stream)
-    before = [next(iterator)["slide"] for _ in range(20)]
-    assert set(before) == {0, 1}
-    gone = stream.slides[0]
-    Path(gone.path).unlink()
-    with caplog.at_level(logging.WARNING):
-        again = iter(TileStream(**settings | {"cohorts": {"demo": (copied, 1.0)}}))
-        after = [next(again)["slide"] for _ in range(20)]
-    assert set(after) == {1}
-    assert [record.getMessage() for record in caplog.records] == [f"slide {gone.slide_id} is left out: no such file"]
-    assert [new for old, new in zip(before, after, strict=True) if old == 1] == [1] * before.count(1)
+    names = ("gone", "cut", "good")
+    paths = [write_slide(tmp_path / f"{name}.svs", images["large"], 0.5) for name in names]
+    record = tmp_path / "quarantined.tsv"
+    settings |= {"cohorts": {"demo": (make_index(tmp_path, paths), 1.0)}, "quarantine": record}
+    settings["tiles"] = replace(settings["tiles"], max_open_slides=1)
+    stream = TileStream(**settings)
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=2, timeout=60))
+    assert {stream.slides[slide] for _ in range(4) for slide in next(loader)["slide"].tolist()} == set(names)
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:3000])
+    later = [next(loader) for _ in range(30)][10:]
+    assert {stream.slides[slide] for batch in later for slide in batch["slide"].tolist()} == {"good"}
+    assert sorted((lost.slide_id, bool(lost.reason)) for lost in read_quarantine(record)) == [
+        ("cut", True),
+        ("gone", True),
+    ]
 
 
 def test_when_all_slides_vanish_the_stream_ends_with_one_line(
-    tmp_path: Path, images: dict[str, np.ndarray], settings: dict[str, Any]
+    index: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    path = write_slide(tmp_path / "one.svs", images["large"], 0.5)
-    stream = TileStream(**settings | {"cohorts": {"demo": (make_index(tmp_path, [path]), 1.0)}})
-    path.unlink()
+    copied = copied_index(index, tmp_path)
+    stream = TileStream(**settings | {"cohorts": {"demo": (copied, 1.0)}})
+    for record in training_slides(copied):
+        Path(record.path).unlink()
     with pytest.raises(MidnightError, match="no tile was accepted on 64 slides") as caught:
         next(iter(stream))
-    assert "1 of them can't be read" in str(caught.value)
-
-
-def test_a_filter_that_rejects_everything_ends_with_one_line(settings: dict[str, Any]) -> None:
-    strict = replace(settings["tiles"], mpps=(2.0,), hsv_filter=HsvFilter(hue=(10, 12)))
-    with pytest.raises(MidnightError, match=r"lower tiles\.foreground or tiles\.hsv_filter\.min_fraction"):
-        next(iter(TileStream(**settings | {"tiles": strict})))
+    assert "2 slides can't be read" in str(caught.value)
 
 
 def test_an_index_without_slides_is_refused_at_once(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -163,7 +158,7 @@ def test_open_files_stay_few(settings: dict[str, Any]) -> None:
     for _ in range(5):
         next(stream)
     before = psutil.Process().num_fds()
-    for _ in range(40):
+    for _ in range(20):
         next(stream)
     assert psutil.Process().num_fds() <= before + 1
     assert len([file for file in psutil.Process().open_files() if file.path.endswith(".svs")]) <= 1

@@ -8,7 +8,7 @@ with redirect(snakemake.log[0]):
 
     config = load_config(snakemake.config, "config")
     weights = dict(zip(snakemake.params.cohorts, snakemake.input.indices, strict=True))
-    parent = snakemake.input.get("parent")
+    parent, drawn = snakemake.input.get("parent"), snakemake.input.get("tiles")
     train(
         recipe=build(Recipe, snakemake.params.recipe, "recipe"),
         cohorts={name: (Path(index), snakemake.params.cohorts[name]) for name, index in weights.items()},
@@ -17,4 +17,5 @@ with redirect(snakemake.log[0]):
         mlflow=config.mlflow,
         tracking_dir=Path(config.results_dir),
         data=config.data,
+        drawn=Path(drawn[0]) if drawn else None,
     )

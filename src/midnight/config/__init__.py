@@ -2,8 +2,8 @@
 
 from midnight.config.fields import build, plain, schema
 from midnight.config.load import CONFIG_DIR, initial_recipe, load_config, load_recipe, merge, read_yaml, recipe_names
-from midnight.config.pipeline import Cohort, Config, Evaluation, Gdc, Mlflow, Run, Tissue
-from midnight.config.recipe import Backbone, Crops, Heads, HsvFilter, Loss, Optimizer, Recipe, Tiles, Training
+from midnight.config.pipeline import Cohort, Config, Draw, Evaluation, Gdc, Mlflow, Run, Tissue
+from midnight.config.recipe import Backbone, Crops, Heads, HsvFilter, Loss, Optimizer, Predrawn, Recipe, Tiles, Training
 
 __all__ = [
     "CONFIG_DIR",
@@ -11,6 +11,7 @@ __all__ = [
     "Cohort",
     "Config",
     "Crops",
+    "Draw",
     "Evaluation",
     "Gdc",
     "Heads",
@@ -18,6 +19,7 @@ __all__ = [
     "Loss",
     "Mlflow",
     "Optimizer",
+    "Predrawn",
     "Recipe",
     "Run",
     "Tiles",

@@ -61,6 +61,15 @@ class Tissue:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Drawing tiles beforehand, for recipes with `tiles.predrawn`."""
+
+    tiles_per_shard: int = key(10_000, "tiles per tar file: what a killed job may lose", minimum=1)
+    shards_per_job: int = key(100, "shards that one job draws", minimum=1)
+    workers: int = key(4, "processes per job", minimum=1)
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run: a recipe on a mixture of cohorts."""
 
@@ -113,6 +122,7 @@ class Config:
     cohorts: dict[str, Cohort] = key(dict, "name: source")
     gdc: Gdc = key(Gdc, "the GDC service")
     tissue: Tissue = key(Tissue, "tissue masks")
+    draw: Draw = key(Draw, "tiles drawn beforehand")
     runs: dict[str, Run] = key(dict, "training runs by name")
     evaluation: Evaluation = key(Evaluation, "models, tasks, protocol")
     mlflow: Mlflow = key(Mlflow, "experiment tracking")

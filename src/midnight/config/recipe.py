@@ -21,6 +21,19 @@ class HsvFilter:
 
 
 @dataclass(frozen=True)
+class Predrawn:
+    """A fixed set of distinct tiles, drawn once onto disk; `midnight tiles plan` says what it takes.
+
+    Its draws are independent, whatever `tiles_per_read`.
+    """
+
+    count: int = key(doc="tiles; no two of the same slide, mpp and place", minimum=1)
+    format: Literal["jpeg", "png"] = key("jpeg", "png is lossless, and about 6 times as large [our choice]")
+    quality: int = key(90, "of JPEG [our choice]", minimum=1, maximum=100)
+    seed: int = key(0, "of the draws; the run's own seed shuffles them", minimum=0)
+
+
+@dataclass(frozen=True)
 class Tiles:
     """Which tiles are drawn from the slides."""
 
@@ -33,6 +46,9 @@ class Tiles:
     upsample: bool = key(False, "draw mpps finer than the slide has, by upsampling [our choice]")
     slide_weights: Literal["uniform", "area"] = key("uniform", "slides equally or by tissue area [our choice]")
     max_open_slides: int = key(16, "open slides per worker", minimum=1)
+    tiles_per_read: int = key(1, "tiles from one larger read; 1: independent draws [our choice]", minimum=1)
+    read_side: int | None = key(None, "side of such a read, px at the drawn mpp; null: 2 · size", minimum=1)
+    predrawn: Predrawn | None = key(None, "null: tiles are drawn from the slides while training [P: online patching]")
 
 
 @dataclass(frozen=True)
@@ -137,6 +153,7 @@ class Training:
     keep_checkpoints: int = key(3, "newest checkpoints kept [our choice]", minimum=1)
     log_every: int = key(10, "micro-steps between lines of metrics.jsonl [our choice]", minimum=1)
     workers: int = key(8, "data-loading processes per GPU, 0 = in the main one [our choice]", minimum=0)
+    augment: Literal["cpu", "device"] = key("cpu", "where crops are made: workers, or the GPU [our choice]")
     max_nonfinite: int = key(5, "consecutive non-finite losses before the run stops [our choice]", minimum=0)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from midnight.report.scores import finite
 from midnight.slides.quarantine import read_statuses
+from midnight.tiles.quarantine import FILE, read_quarantine
 from midnight.tissue.index import read_index
 
 
@@ -68,12 +69,13 @@ class _Slide:
     tissue_mm2: float = 0.0
 
 
-def read_ledger(slides: Iterable[Path], tissue: Iterable[Path]) -> Ledger:
+def read_ledger(slides: Iterable[Path], tissue: Iterable[Path], runs: Iterable[Path] = ()) -> Ledger:
     """Join the per-shard slide tables with the tissue indices; cohorts are the files' folders.
 
     Args:
         slides: `slides/{cohort}/{shard}.tsv`.
         tissue: `tissue/{cohort}/index.parquet`.
+        runs: folders of training runs, with a record of the slides that turned out unreadable if there were any.
 
     Raises:
         MidnightError: a table can't be read.
@@ -86,6 +88,11 @@ def read_ledger(slides: Iterable[Path], tissue: Iterable[Path]) -> Ledger:
         cohort = found.setdefault(Path(path).parent.name, {})
         for slide_id, entry in _read_tissue(Path(path)).items():
             _merge(cohort, slide_id, entry)
+    for folder in runs:
+        for lost in read_quarantine(Path(folder) / FILE):
+            cohort = found.get(lost.cohort, {})
+            if lost.slide_id in cohort:
+                _merge(cohort, lost.slide_id, _Slide(False, f"training {Path(folder).name}", lost.reason))
     return _ledger(found)
 
 

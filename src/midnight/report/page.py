@@ -87,7 +87,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
     scores = load_scores(inputs.scores)
     tables, further = build_tables(scores, inputs.labels.reasons), build_further(scores)
     comparisons = compare_to_random(scores, inputs.labels.sources)
-    ledger = read_ledger(inputs.slides, inputs.tissue)
+    ledger = read_ledger(inputs.slides, inputs.tissue, inputs.runs.values())
     figures = _ordered(read_figures(inputs.figures), list(inputs.runs))
     return {
         "title": inputs.title,

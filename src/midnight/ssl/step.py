@@ -49,9 +49,14 @@ class Losses:
 
 
 def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
-    """uint8 crops [B, V, 3, H, W] as normalised float32 [V·B, 3, H, W] on `device`, all first views first."""
-    mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (config.mean, config.std))
+    """Crops [B, V, 3, H, W] as normalised float32 [V·B, 3, H, W] on `device`, all first views first.
+
+    uint8 crops are normalised; floats were (by `midnight.tiles.device`).
+    """
     flat = crops.to(device, non_blocking=True).transpose(0, 1).flatten(0, 1)
+    if flat.is_floating_point():
+        return flat
+    mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (config.mean, config.std))
     return (flat.float() / 255 - mean) / std
 
 
@@ -59,7 +64,7 @@ def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: tor
     """A loader's batch on the device.
 
     Args:
-        raw: `global_crops` uint8 [B, 2, 3, G, G], `local_crops` uint8 [B, L, 3, S, S].
+        raw: `global_crops` [B, 2, 3, G, G], `local_crops` [B, L, 3, S, S]: uint8, or float32 and normalised.
         masks: bool [2·B, N].
         config: mean and standard deviation.
         device: where to.

@@ -20,7 +20,7 @@ from midnight.ssl import distributed, runtime
 from midnight.ssl.checkpoint import Checkpoint, Checkpoints
 from midnight.ssl.export import HEADS, export_teacher, save_weights
 from midnight.ssl.identity import resolved_config, run_key
-from midnight.ssl.loader import Batches, Loader, tile_loader
+from midnight.ssl.loader import Batches, Loader, tile_loader, tile_source
 from midnight.ssl.masking import step_masks
 from midnight.ssl.metrics import MetricsFile, entropy, mean_cosine, prototype_entropy
 from midnight.ssl.network import build_student, teacher_of, update_teacher
@@ -29,6 +29,8 @@ from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.step import Losses, compute_losses, prepare
 from midnight.ssl.tracking import Tracker
 from midnight.ssl.weights import initialise, load_heads
+from midnight.tiles.device import DeviceAugment
+from midnight.tiles.quarantine import FILE as QUARANTINED
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ def train(
     tracking_dir: Path,
     data: str,
     loader: Loader | None = None,
+    drawn: Path | None = None,
 ) -> None:
     """Train a run to its end, from the newest good checkpoint of the same configuration if there is one.
 
@@ -58,11 +61,13 @@ def train(
         tracking_dir: for the local sqlite file, where no server is named.
         data: `real` or `demo`, kept in model.json.
         loader: batches from a micro-step on; tiles of the cohorts if None.
+        drawn: index of the tiles drawn beforehand, for a recipe with `tiles.predrawn`.
 
     Raises:
         MidnightError: the recipe can't be run, the data end, the disk is full, or losses stay non-finite.
     """
     output = Path(output)
+    source = None if loader else tile_source(recipe, cohorts, drawn)
     runtime.check_processes(recipe.training, recipe.name)
     config = resolved_config(recipe, cohorts, init_from, data)
     key = run_key(config)
@@ -75,8 +80,9 @@ def train(
             tracker = Tracker(mlflow, Path(tracking_dir), output, config, resumed=trainer.step > 0)
         status = "FAILED"
         try:
-            trainer.run(loader or tile_loader(recipe, cohorts), tracker)
-            trainer.export(data, {name: index for name, (index, _) in cohorts.items()})
+            trainer.run(loader or tile_loader(recipe, cohorts, output / QUARANTINED, source), tracker)
+            inputs = {name: index for name, (index, _) in cohorts.items()}
+            trainer.export(data, inputs | ({"predrawn tiles": drawn} if drawn else {}))
             status = "FINISHED"
         finally:
             if tracker is not None:
@@ -90,6 +96,8 @@ class Trainer:
         self.recipe, self.output, self.device = recipe, output, device
         self.checkpoints = Checkpoints(output / "checkpoints", key, recipe.training.keep_checkpoints)
         self.student = build_student(recipe)
+        on_device = recipe.training.augment == "device"
+        self.augment = DeviceAugment(recipe.crops, recipe.tiles.hed_sigma, recipe.seed) if on_device else None
         self.step = 0  # micro-steps done
         self.skipped = 0  # optimizer steps left out, in all and since the last good one
         self.consecutive = 0
@@ -140,6 +148,8 @@ class Trainer:
         """Forward and backward of one batch; gradients add up until `optimizer_step`."""
         recipe = self.recipe
         runtime.seed_step(recipe.seed, self.step)
+        if self.augment is not None:
+            raw = self.augment(raw["tiles"].to(self.device, non_blocking=True), raw["index"])
         batch = prepare(raw, self._masks(len(raw["global_crops"])), recipe.crops, self.device)
         with runtime.autocast(self.device, recipe.training):
             losses = compute_losses(self.student, self.teacher, batch, values.teacher_temperature, recipe.loss)

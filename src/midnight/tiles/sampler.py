@@ -4,29 +4,23 @@ A cohort by its share, a slide of it (uniform or by tissue area), one of the sli
 position, uniform over those of the read level's grid whose tile holds enough tissue [Midnight].
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
-import numpy.typing as npt
 
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
-from midnight.tiles.foreground import MaskCache
-from midnight.tiles.positions import (
-    QUICK_TRIES,
-    Blocks,
-    draw_from_blocks,
-    find_blocks,
-    position_share,
-    random_position,
-)
+from midnight.tiles.foreground import MaskCache, MaskView
+from midnight.tiles.positions import Blocks, draw_from_blocks, find_blocks, position_share, try_positions
 from midnight.tiles.reader import Window, plan
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.resolution import has_mpp
 
-# Blocks of valid positions that are kept: of slides with little tissue only.
+# Blocks of valid positions that are kept: of slides with very little tissue only.
 MAX_BLOCKS_KEPT = 32
 
 
@@ -82,71 +76,87 @@ class TileSampler:
         self.tiles = tiles
         self.cohorts = list(cohorts)
         self.slides: list[TissueRecord] = []
-        self._windows: list[list[tuple[Window, float]]] = []
-        self._edges: list[npt.NDArray[np.float64]] = []
+        self.cohort_of: list[int] = []
+        self._choices: list[tuple[list[Choice], list[float]]] = []
+        self._edges: list[list[float]] = []
         self._first: list[int] = []
-        for name, (records, share) in cohorts.items():
-            self._add(name, records if share > 0 else [], share)
-        self._shares = _edges([share for _, share in cohorts.values()], "cohorts")
         self._masks = MaskCache()
         self._blocks: OrderedDict[tuple[int, float], Blocks] = OrderedDict()
+        self._barren: set[tuple[int, float]] = set()
+        self._shares = _edges([share for _, share in cohorts.values()], "cohorts")
+        for name, (records, share) in cohorts.items():
+            self._add(name, records if share > 0 else [], share)
 
     def _add(self, name: str, records: Sequence[TissueRecord], share: float) -> None:
         found = [(record, windows) for record in records if record.ok and (windows := windows_of(record, self.tiles))]
+        cohort = len(self._first)
+        edges: dict[tuple[float, ...], list[float]] = {}
         self._first.append(len(self.slides))
+        for number, (record, windows) in enumerate(found, len(self.slides)):
+            choices = [Choice(number, cohort, window) for window, _ in windows]
+            weights = tuple(weight for _, weight in windows)
+            if weights not in edges:
+                edges[weights] = _edges(weights, "tiles.mpp_weights")
+            self._choices.append((choices, edges[weights]))
+            self._masks.prepare(record.index)
         self.slides += [record for record, _ in found]
-        self._windows += [windows for _, windows in found]
+        self.cohort_of += [cohort] * len(found)
         if share > 0 and not found:
             raise MidnightError(
                 f"cohort {name}: none of {len(records)} slides can give tiles of {self.tiles.size} px at "
                 f"{', '.join(f'{mpp:g}' for mpp in self.tiles.mpps)} µm/px; change tiles.mpps or tiles.size"
             )
         by_area = self.tiles.slide_weights == "area"
-        weights = [record.tissue_mm2 if by_area else 1.0 for record, _ in found]
-        self._edges.append(_edges(weights, f"cohort {name}") if found else np.empty(0))
+        areas = [record.tissue_mm2 if by_area else 1.0 for record, _ in found]
+        self._edges.append(_edges(areas, f"cohort {name}") if found else [])
 
     def windows(self, slide: int) -> list[tuple[Window, float]]:
-        """The windows of a slide, with their weights."""
-        return self._windows[slide]
+        """The windows of a slide, each with its share of the slide's tiles."""
+        choices, edges = self._choices[slide]
+        return [
+            (choice.window, edge - before)
+            for choice, edge, before in zip(choices, edges, [0.0, *edges[:-1]], strict=True)
+        ]
 
     def draw_slide(self, rng: np.random.Generator) -> Choice:
         """A cohort, a slide and an mpp: three numbers of `rng`."""
-        draws = rng.random(3)
-        cohort = _pick(self._shares, draws[0])
-        slide = self._first[cohort] + _pick(self._edges[cohort], draws[1])
-        windows = self._windows[slide]
-        number = _pick(_edges([weight for _, weight in windows], "tiles.mpp_weights"), draws[2])
-        return Choice(slide, cohort, windows[number][0])
+        for_cohort, for_slide, for_mpp = rng.random(3).tolist()
+        cohort = bisect_right(self._shares, for_cohort)
+        choices, edges = self._choices[self._first[cohort] + bisect_right(self._edges[cohort], for_slide)]
+        return choices[bisect_right(edges, for_mpp)]
 
     def draw_position(self, rng: np.random.Generator, choice: Choice) -> tuple[int, int] | None:
         """Column and row of the window's grid, uniform over positions with enough tissue; None if there is none."""
-        view = self._masks.get(self.slides[choice.slide])
-        for _ in range(QUICK_TRIES):
-            column, row = random_position(rng, choice.window)
-            if position_share(view, choice.window, column, row) >= self.tiles.foreground:
-                return column, row
+        view = self.view(choice)
+        found = try_positions(rng, view, choice.window, self.tiles.foreground)
+        if found is not None:
+            return found
         key = (choice.slide, choice.window.mpp)
+        if key in self._barren:
+            return None
         if key not in self._blocks:
             while len(self._blocks) >= MAX_BLOCKS_KEPT:
                 self._blocks.popitem(last=False)
             self._blocks[key] = find_blocks(view, choice.window, self.tiles.foreground)
         self._blocks.move_to_end(key)
+        if not len(self._blocks[key].bounds):
+            self._barren.add(key)
         return draw_from_blocks(rng, self._blocks[key], view, choice.window, self.tiles.foreground)
+
+    def view(self, choice: Choice) -> MaskView:
+        """The mask of a choice's slide."""
+        return self._masks.get(self.slides[choice.slide])
 
     def share(self, choice: Choice, column: int, row: int) -> float:
         """Share of tissue in the tile at a position."""
-        return position_share(self._masks.get(self.slides[choice.slide]), choice.window, column, row)
+        return position_share(self.view(choice), choice.window, column, row)
 
 
-def _edges(weights: Sequence[float], where: str) -> npt.NDArray[np.float64]:
+def _edges(weights: Sequence[float], where: str) -> list[float]:
     """Cumulative shares; the last is 1."""
     total = float(sum(weights))
     if total <= 0:
         raise MidnightError(f"{where}: all weights are 0; nothing can be drawn")
-    edges = np.cumsum(np.asarray(weights, dtype=np.float64)) / total
+    edges = [float(edge / total) for edge in accumulate(weights)]
     edges[-1] = 1.0
     return edges
-
-
-def _pick(edges: npt.NDArray[np.float64], draw: float) -> int:
-    return int(np.searchsorted(edges, draw, side="right"))

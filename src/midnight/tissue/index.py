@@ -1,10 +1,11 @@
 """The tissue index: what is known of each slide of a cohort, as one Parquet file that training reads."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
 from midnight.tissue.mask import Mask, unpack
+from midnight.tissue.maskfile import write_masks
 
-# Masks and thumbnails are read one row group at a time: small groups, but not so small that the footer grows.
-ROW_GROUP = 16
+# Masks and thumbnails are read one row group at a time, and a footer with many groups is slow to read: 0.05 ms for
+# each column of each.
+ROW_GROUP = 128
 BULKY = ("mask", "thumbnail")
 SCHEMA = pa.schema(
     [
@@ -81,7 +84,7 @@ class TissueRecord:
         """Whether tiles may be drawn from this slide."""
         return self.status == "ok"
 
-    @cached_property
+    @property
     def level_mpps(self) -> tuple[float, ...]:
         """µm/px of each level."""
         return tuple(self.mpp * downsample for downsample in self.level_downsamples)
@@ -109,9 +112,10 @@ class TissueRecord:
         if self.row < 0:
             return b""
         try:
-            file = _opened(self.index, Path(self.index).stat().st_mtime_ns, os.getpid())
-            table = file.read_row_group(self.row // ROW_GROUP, columns=[column], use_threads=False)
-            return table.column(column)[self.row % ROW_GROUP].as_py() or b""
+            changed = Path(self.index).stat().st_mtime_ns
+            rows = _opened(self.index, changed, os.getpid()).metadata.row_group(0).num_rows
+            values = _group(self.index, changed, os.getpid(), self.row // rows, column)
+            return values[self.row % rows].as_py() or b""
         except (OSError, pa.ArrowException, IndexError) as error:
             raise MidnightError(f"{self.index}: can't be read any more: {_line(error)}") from error
 
@@ -120,6 +124,13 @@ class TissueRecord:
 def _opened(path: str, changed: int, process: int) -> pq.ParquetFile:
     """The file at `path` as of its modification time `changed`; its footer is parsed once in each process."""
     return pq.ParquetFile(path)
+
+
+@lru_cache(maxsize=2)
+def _group(path: str, changed: int, process: int, number: int, column: str) -> pa.ChunkedArray:
+    """A column of a row group; the last two are kept, since pages go through an index in order."""
+    table = _opened(path, changed, process).read_row_group(number, columns=[column], use_threads=False)
+    return table.column(column)
 
 
 def write_records(records: Iterable[TissueRecord], output: Path) -> None:
@@ -134,12 +145,21 @@ def _row(record: TissueRecord) -> dict[str, Any]:
 
 
 def _write(table: pa.Table, output: Path) -> None:
+    marked = table.replace_schema_metadata({"midnight.masks": _masks_digest(table)})
     with atomic_path(output) as temporary:
-        pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
+        pq.write_table(marked, temporary, row_group_size=ROW_GROUP, compression="zstd")
+
+
+def _masks_digest(table: pa.Table) -> str:
+    """SHA-256 of all masks: kept in the file's footer, by which `midnight.tissue.maskfile` knows its index."""
+    digest = hashlib.sha256()
+    for mask in table.column("mask"):
+        digest.update(mask.as_buffer() if mask.is_valid else b"")
+    return digest.hexdigest()
 
 
 def join_shards(shards: Sequence[Path], output: Path) -> None:
-    """Join the shards' files into the cohort's index, sorted by slide_id.
+    """Join the shards' files into the cohort's index, sorted by slide_id; its masks are written beside it.
 
     Quarantined slides are kept: the quality page and the report list them. A cohort of which all slides are
     quarantined still gets its index; `training_slides` is what refuses it.
@@ -153,6 +173,7 @@ def join_shards(shards: Sequence[Path], output: Path) -> None:
     if twice := {name for name, after in pairwise(names) if name == after}:
         raise MidnightError(f"{output}: slides in more than one shard: {', '.join(sorted(twice)[:5])}")
     _write(table.combine_chunks(), output)
+    write_masks(output)
 
 
 def read_index(path: Path) -> list[TissueRecord]:

@@ -1,0 +1,56 @@
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from midnight.errors import MidnightError
+from midnight.tiles.quarantine import LostSlide, Quarantine, read_quarantine
+
+
+def slide(number: int, reason: str = "no such file") -> LostSlide:
+    return LostSlide(f"s{number}", "demo", f"/slides/s{number}.svs", reason)
+
+
+def test_a_slide_has_one_line_and_one_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "run" / "quarantined.tsv"
+    with caplog.at_level(logging.WARNING):
+        for number in (1, 2, 1):
+            Quarantine(path).add(slide(number, "bad\tand\nbroken"))
+    assert path.read_text().splitlines() == [
+        "s1\tdemo\t/slides/s1.svs\tbad and broken",
+        "s2\tdemo\t/slides/s2.svs\tbad and broken",
+    ]
+    assert [entry.getMessage().split(":")[0] for entry in caplog.records] == [
+        "slide s1 is left out",
+        "slide s2 is left out",
+    ]
+    assert [lost.reason for lost in read_quarantine(path)] == ["bad and broken"] * 2
+
+
+def add_all(path: Path) -> None:
+    for number in range(40):
+        Quarantine(path).add(slide(number))
+
+
+def test_processes_that_write_at_once_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "quarantined.tsv"
+    with ProcessPoolExecutor(3, mp_context=get_context("fork")) as pool:
+        list(pool.map(add_all, [path] * 3))
+    assert sorted(lost.slide_id for lost in read_quarantine(path)) == sorted(f"s{number}" for number in range(40))
+
+
+def test_a_record_that_cannot_be_written_does_not_end_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    Quarantine(tmp_path / "file" / "quarantined.tsv").add(slide(1))
+    assert "can't be written" in caplog.text
+    assert "slide s1 is left out: no such file" in caplog.text
+
+
+def test_reading_takes_what_is_whole(tmp_path: Path) -> None:
+    assert read_quarantine(tmp_path / "none.tsv") == []
+    (tmp_path / "cut.tsv").write_text("s1\tdemo\t/s1\tgone\ns2\tde")
+    assert [lost.slide_id for lost in read_quarantine(tmp_path / "cut.tsv")] == ["s1"]
+    with pytest.raises(MidnightError, match="can't be read"):
+        read_quarantine(tmp_path)
