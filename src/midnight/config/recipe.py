@@ -45,7 +45,9 @@ class Tiles:
     hed_sigma: float = key(0.05, "strength of the HED augmentation, 0 = off [T: light; our choice]", minimum=0)
     upsample: bool = key(False, "draw mpps finer than the slide has, by upsampling [our choice]")
     slide_weights: Literal["uniform", "area"] = key("uniform", "slides equally or by tissue area [our choice]")
-    max_open_slides: int = key(16, "open slides per worker", minimum=1)
+    max_open_slides: int = key(
+        128, "slides per worker with an open file; of those read through OpenSlide at most 16", minimum=1
+    )
     tiles_per_read: int = key(1, "tiles from one larger read; 1: independent draws [our choice]", minimum=1)
     read_side: int | None = key(None, "side of such a read, px at the drawn mpp; null: 2 · size", minimum=1)
     predrawn: Predrawn | None = key(None, "null: tiles are drawn from the slides while training [P: online patching]")

@@ -145,10 +145,10 @@ int64_t midnight_views_room(const int *geometry) {
  *
  * geometry: h, w, number of views, their size; the largest number of taps and the largest size of all calls that share
  * the work space; whether this tile is another one than at the last call with it.
- * boxes: int32 [views, 4], top, left, height, width in px. turned: uint8 [views, 3], first transposed, then flipped
+ * boxes: int64 [views, 4], top, left, height, width in px. turned: uint8 [views, 3], first transposed, then flipped
  * top to bottom, then flipped left to right. maps: [views, 2] of what becomes the output's columns and rows, from the
  * box's edge on. out: uint8 [views, size, size, 3]. */
-void midnight_views(const uint8_t *tile, const int *geometry, const int32_t *boxes, const uint8_t *turned,
+void midnight_views(const uint8_t *tile, const int *geometry, const int64_t *boxes, const uint8_t *turned,
                     const int64_t *maps, uint8_t *room, uint8_t *out) {
     int height = geometry[0], width = geometry[1], views = geometry[2], size = geometry[3];
     ptrdiff_t side = longest_side((const int[]){height, width, 0, geometry[5]}), pitch = 3 * side + 64, plane = pitch * side;
@@ -167,7 +167,8 @@ void midnight_views(const uint8_t *tile, const int *geometry, const int32_t *box
                            (const int16_t *)(intptr_t)m[2], (const int16_t *)(intptr_t)m[3], (int)m[4], size};
         }
         /* What becomes the columns of the output is resized first. */
-        int swap = !turned[0], top = boxes[swap], left = boxes[!swap], broad = boxes[3 - swap];
+        int swap = !turned[0], broad = (int)boxes[3 - swap];
+        ptrdiff_t top = boxes[swap], left = boxes[!swap];
         combine(wide[swap] + top * pitch + 3 * left, pitch, (3 * broad + 31) / 32 * 32, two[0], turned[2], sum, half, pitch);
         widen_turned(half, pitch, size, broad, between, pitch);
         combine(between, pitch, 3 * size, two[1], turned[1], sum, out, 3 * size);

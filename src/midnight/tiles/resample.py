@@ -342,31 +342,48 @@ _room = threading.local()
 
 
 def _render_compiled(found: ctypes.CDLL, tile: npt.NDArray[np.uint8], kinds: Sequence[Views]) -> None:
-    maps = [_addresses(kind) for kind in kinds]
+    height, width = tile.shape[:2]
+    maps = [_addresses(kind, max(height, width)) for kind in kinds]
     largest = max(kind.out.shape[1] for kind in kinds)
-    taps = max(int(addresses[..., 4].max()) for addresses, _ in maps)
-    room = _work_space(found.midnight_views_room((ctypes.c_int * 5)(*tile.shape[:2], 0, largest, taps)))
-    for number, (kind, (addresses, _)) in enumerate(zip(kinds, maps, strict=True)):
-        geometry = (ctypes.c_int * 7)(*tile.shape[:2], *kind.out.shape[:2], taps, largest, number == 0)
-        boxes = kind.boxes.astype(np.int32)
-        arrays = [array.ctypes.data for array in (boxes, kind.turned, addresses, room, kind.out)]
+    taps = max(taps for _, taps, _ in maps)
+    room = _work_space(found.midnight_views_room((ctypes.c_int * 5)(height, width, 0, largest, taps)))
+    for number, (kind, (addresses, _, _)) in enumerate(zip(kinds, maps, strict=True)):
+        geometry = (ctypes.c_int * 7)(height, width, *kind.out.shape[:2], taps, largest, number == 0)
+        arrays = [array.ctypes.data for array in (kind.boxes, kind.turned, addresses, room, kind.out)]
         found.midnight_views(tile.ctypes.data, geometry, *arrays)
 
 
-def _addresses(kind: Views) -> tuple[npt.NDArray[np.int64], list[AxisMap]]:
-    """Both maps of each view as `AxisMap.address`, int64 [V, 2, 5], and those of them that nothing else keeps."""
+def _addresses(kind: Views, longest: int) -> tuple[npt.NDArray[np.int64], int, list[AxisMap]]:
+    """Both maps of each view as `AxisMap.address`, int64 [V, 2, 5]; the most taps; maps that nothing else keeps."""
     size = kind.out.shape[1]
-    extents = np.where(kind.turned[:, :1], kind.boxes[:, 2:], kind.boxes[:, :1:-1])
-    sharp = _sharp_addresses(size, 1 << int(extents.max()).bit_length())
-    out = sharp[extents]
-    for v, axis in zip(*np.nonzero(out[..., 4] == 0), strict=True):
-        sharp[extents[v, axis]] = out[v, axis] = _sharp_map(int(extents[v, axis]), size).address
-    kept = []
+    sharp = _sharp_addresses(size, longest + 1)
+    out = np.empty((len(kind.boxes), 2, 5), np.int64)
+    taps = _look_up(kind.boxes, kind.turned, sharp, out)
+    if taps < 0:
+        for extent in kind.boxes[:, 2:].ravel().tolist():
+            sharp[extent] = _sharp_map(extent, size).address
+        taps = _look_up(kind.boxes, kind.turned, sharp, out)
+    kept: list[AxisMap] = []
     for v in np.flatnonzero(kind.sigma > 0):
+        extents = kind.boxes[v, 2:] if kind.turned[v, 0] else kind.boxes[v, :1:-1]
+        maps = [_blurred_map(extent, size, float(kind.sigma[v])) for extent in extents.tolist()]
+        out[v] = [one.address for one in maps]
+        kept += maps
+    return out, max(taps, *(one.weights.shape[1] for one in kept)) if kept else taps, kept
+
+
+@numba.njit(cache=True, nogil=True)
+def _look_up(boxes, turned, sharp, out):  # type: ignore[no-untyped-def]
+    """Fill in the maps without blur; the most taps, or −1 if one was not made yet."""
+    taps = np.int64(0)
+    for v in range(len(boxes)):
         for axis in range(2):
-            kept.append(_blurred_map(int(extents[v, axis]), size, float(kind.sigma[v])))
-            out[v, axis] = kept[-1].address
-    return out, kept
+            row = sharp[boxes[v, 2 + axis if turned[v, 0] else 3 - axis]]
+            if row[4] == 0:
+                return np.int64(-1)
+            out[v, axis] = row
+            taps = max(taps, row[4])
+    return taps
 
 
 @lru_cache(maxsize=64)

@@ -20,6 +20,11 @@ class TileSource(Protocol):
     """Tiles by number."""
 
     @property
+    def chunk(self) -> int:
+        """Tiles that are best asked for at once."""
+        ...
+
+    @property
     def slides(self) -> Sequence[str]:
         """Ids of the slides that `DrawnTile.slide` counts."""
         ...
@@ -40,6 +45,8 @@ class TileSource(Protocol):
 
 class OnlineSource:
     """Independent draws from slides. It can be sent to another process, which opens the slides for itself."""
+
+    chunk = 2
 
     def __init__(
         self, cohorts: Mapping[str, tuple[Path, float]], tiles: Tiles, seed: int, quarantine: Path | None = None

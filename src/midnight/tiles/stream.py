@@ -110,33 +110,46 @@ class TileStream(IterableDataset[Batch]):
             self._source.close()
 
     def _batch(self, indexes: Sequence[int], generators: Generators) -> Batch:
-        drawn = self._source.tiles(indexes)
-        pixels = self._raw_tiles(drawn) if self._raw else self._views(drawn, indexes, generators)
-        return pixels | {
-            "slide": torch.tensor([tile.slide for tile in drawn]),
-            "cohort": torch.tensor([tile.cohort for tile in drawn]),
-            "mpp": torch.tensor([tile.mpp for tile in drawn], dtype=torch.float64),
-            "x": torch.tensor([tile.x for tile in drawn]),
-            "y": torch.tensor([tile.y for tile in drawn]),
-            "index": torch.tensor(indexes),
-        }
+        arrays = self._arrays(len(indexes))
+        facts: list[tuple[int, int, float, int, int]] = []
+        # Few at a time, so that a tile is still in the processor's cache when it is augmented.
+        for part in _parts(indexes, self._source.chunk):
+            for index, tile in zip(part, self._source.tiles(part), strict=True):
+                self._write(tile, index, generators, [array[len(facts)] for array in arrays.values()])
+                facts.append((tile.slide, tile.cohort, tile.mpp, tile.x, tile.y))
+        pixels = {name: _tensor(array) for name, array in arrays.items()}
+        columns = zip(("slide", "cohort", "mpp", "x", "y"), zip(*facts, strict=True), strict=True)
+        rest = {name: torch.tensor(values, dtype=_TYPES.get(name, torch.int64)) for name, values in columns}
+        return pixels | rest | {"index": torch.tensor(indexes)}
 
-    def _raw_tiles(self, drawn: Sequence[DrawnTile]) -> Batch:
-        return {"tiles": torch.from_numpy(np.stack([tile.pixels for tile in drawn]))}
-
-    def _views(self, drawn: Sequence[DrawnTile], indexes: Sequence[int], generators: Generators) -> Batch:
-        crops, count = self._crops, len(drawn)
+    def _arrays(self, count: int) -> dict[str, np.ndarray]:
+        """A batch's pixels, uint8, not yet written."""
+        if self._raw:
+            return {"tiles": np.empty((count, self._tiles.size, self._tiles.size, 3), np.uint8)}
+        crops = self._crops
         whole = np.empty((count, 2, crops.global_size, crops.global_size, 3), np.uint8)
         local = np.empty((count, crops.n_local, crops.local_size, crops.local_size, 3), np.uint8)
-        for number, (tile, index) in enumerate(zip(drawn, indexes, strict=True)):
-            pixels = stain(tile.pixels, generators.at(Purpose.STAIN, index), self._tiles.hed_sigma)
-            multi_crop_into(pixels, crops, generators.at(Purpose.CROPS, index), whole[number], local[number])
-        return {"global_crops": _channels_first(whole), "local_crops": _channels_first(local)}
+        return {"global_crops": whole, "local_crops": local}
+
+    def _write(self, tile: DrawnTile, index: int, generators: Generators, places: Sequence[np.ndarray]) -> None:
+        if self._raw:
+            places[0][...] = tile.pixels
+            return
+        pixels = stain(tile.pixels, generators.at(Purpose.STAIN, index), self._tiles.hed_sigma)
+        multi_crop_into(pixels, self._crops, generators.at(Purpose.CROPS, index), *places)
 
 
-def _channels_first(images: np.ndarray) -> torch.Tensor:
-    """[B, n, h, w, 3] seen as [B, n, 3, h, w]."""
-    return torch.from_numpy(images).permute(0, 1, 4, 2, 3)
+def _parts(indexes: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (indexes[start : start + size] for start in range(0, len(indexes), size))
+
+
+_TYPES = {"mpp": torch.float64}
+
+
+def _tensor(images: np.ndarray) -> torch.Tensor:
+    """Tiles as they are; crops [B, n, h, w, 3] seen as [B, n, 3, h, w]."""
+    tensor = torch.from_numpy(images)
+    return tensor.permute(0, 1, 4, 2, 3) if tensor.ndim == 5 else tensor
 
 
 def _online(

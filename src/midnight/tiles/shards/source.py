@@ -45,6 +45,8 @@ def open_source(path: Path, tiles: Tiles, shares: Mapping[str, float], seed: int
 class ShardSource:
     """A `TileSource` over a set of tiles drawn beforehand."""
 
+    chunk = AHEAD
+
     def __init__(self, path: Path, settings: dict[str, Any], seed: int) -> None:
         """See `open_source`."""
         self._arguments = (path, settings, seed)
