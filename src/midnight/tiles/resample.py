@@ -358,13 +358,13 @@ def _addresses(kind: Views, longest: int) -> tuple[npt.NDArray[np.int64], int, l
     size = kind.out.shape[1]
     sharp = _sharp_addresses(size, longest + 1)
     out = np.empty((len(kind.boxes), 2, 5), np.int64)
-    taps = _look_up(kind.boxes, kind.turned, sharp, out)
+    taps, blurred = _look_up(kind.boxes, kind.turned, kind.sigma, sharp, out)
     if taps < 0:
         for extent in kind.boxes[:, 2:].ravel().tolist():
             sharp[extent] = _sharp_map(extent, size).address
-        taps = _look_up(kind.boxes, kind.turned, sharp, out)
+        taps, blurred = _look_up(kind.boxes, kind.turned, kind.sigma, sharp, out)
     kept: list[AxisMap] = []
-    for v in np.flatnonzero(kind.sigma > 0):
+    for v in np.flatnonzero(kind.sigma > 0) if blurred else ():
         extents = kind.boxes[v, 2:] if kind.turned[v, 0] else kind.boxes[v, :1:-1]
         maps = [_blurred_map(extent, size, float(kind.sigma[v])) for extent in extents.tolist()]
         out[v] = [one.address for one in maps]
@@ -373,17 +373,18 @@ def _addresses(kind: Views, longest: int) -> tuple[npt.NDArray[np.int64], int, l
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up(boxes, turned, sharp, out):  # type: ignore[no-untyped-def]
-    """Fill in the maps without blur; the most taps, or −1 if one was not made yet."""
-    taps = np.int64(0)
+def _look_up(boxes, turned, sigma, sharp, out):  # type: ignore[no-untyped-def]
+    """Fill in the maps without blur; the most taps, or −1 if one was not made yet, and whether there is any blur."""
+    taps, blurred = np.int64(0), False
     for v in range(len(boxes)):
+        blurred |= sigma[v] > 0
         for axis in range(2):
             row = sharp[boxes[v, 2 + axis if turned[v, 0] else 3 - axis]]
             if row[4] == 0:
-                return np.int64(-1)
+                return np.int64(-1), False
             out[v, axis] = row
             taps = max(taps, row[4])
-    return taps
+    return taps, blurred
 
 
 @lru_cache(maxsize=64)

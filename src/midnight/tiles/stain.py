@@ -40,7 +40,7 @@ class StainShift:
 
     def affine(self) -> tuple[Matrix, Matrix]:
         """The map of optical densities, OD' = OD · A + b: A [3, 3] and b [3]."""
-        return HED_FROM_RGB @ np.diag(self.alpha) @ RGB_FROM_HED, self.beta @ RGB_FROM_HED
+        return (HED_FROM_RGB * self.alpha) @ RGB_FROM_HED, self.beta @ RGB_FROM_HED
 
 
 def draw_shift(rng: np.random.Generator, sigma: float) -> StainShift:
