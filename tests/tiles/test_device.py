@@ -5,9 +5,9 @@ import torch
 
 from midnight.config import Crops
 from midnight.tiles import device as module
+from midnight.tiles.axis_map import axis_weights
 from midnight.tiles.crops import multi_crop_into
 from midnight.tiles.device import DeviceAugment
-from midnight.tiles.resample import axis_weights
 from midnight.tiles.rng import Purpose, generator
 from midnight.tiles.stain import augment
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from midnight import native
 from midnight.config import Crops
-from midnight.tiles.resample import Views, axis_map, axis_weights, combine_rows, render, widen, widen_turned
+from midnight.tiles.axis_map import axis_map, axis_weights
+from midnight.tiles.resample import Views, combine_rows, render, widen, widen_turned
 from midnight.tiles.views import draw_views
 
 

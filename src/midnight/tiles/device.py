@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from midnight.config.recipe import Crops
-from midnight.tiles.resample import BLUR_RADIUS
+from midnight.tiles.axis_map import BLUR_RADIUS
 from midnight.tiles.rng import Generators, Purpose
 from midnight.tiles.stain import StainShift, draw_shift
 from midnight.tiles.views import Draws, draw_views
@@ -78,7 +78,7 @@ def _blur(sigma: Tensor, size: int) -> Tensor:
 
 
 def axis_matrix(start: Tensor, extent: Tensor, sigma: Tensor, flip: Tensor, size: int, side: int) -> Tensor:
-    """What `resample.axis_weights` makes, as dense matrices that also crop and flip.
+    """What `axis_map.axis_weights` makes, as dense matrices that also crop and flip.
 
     Args:
         start: first px of the crop, [n].
