@@ -120,9 +120,12 @@ def tiled_images(fd: int) -> list[TiledImage]:
 
 @dataclass(frozen=True)
 class _Entry:
+    """Type and count of an entry's values, where they are in the file, and their bytes if they are in the entry."""
+
     kind: int
     count: int
     at: int
+    inside: bytes
 
 
 def _directory(fd: int, at: int, order: str, big: bool) -> tuple[dict[int, _Entry], int]:
@@ -141,7 +144,8 @@ def _directory(fd: int, at: int, order: str, big: bool) -> tuple[dict[int, _Entr
         if kind in SIZES:
             inside = SIZES[kind] * count <= room
             value = struct.unpack_from(f"{order}{word}", data, (number + 1) * entry - room)[0]
-            entries[tag] = _Entry(kind, count, place if inside else value)
+            field = data[(number + 1) * entry - room : (number + 1) * entry] if inside else b""
+            entries[tag] = _Entry(kind, count, place if inside else value, field)
     return entries, struct.unpack_from(f"{order}{word}", data, n * entry)[0]
 
 
@@ -152,7 +156,12 @@ def _image(fd: int, entries: dict[int, _Entry], order: str) -> TiledImage:
         return Array(entries[tag].at, entries[tag].count, f"{order}u{SIZES[entries[tag].kind]}")
 
     def number(tag: int, default: int | None = None) -> int:
-        return default if tag not in entries and default is not None else array(tag).read(fd, 0, 1)[0]
+        if tag not in entries and default is not None:
+            return default
+        values, inside = array(tag), entries[tag].inside if tag in entries else b""
+        if inside:  # without reading the file once more
+            return int.from_bytes(inside[: SIZES[entries[tag].kind]], "little" if order == "<" else "big")
+        return values.read(fd, 0, 1)[0]
 
     tables = entries.get(JPEG_TABLES)
     bits = array(BITS) if BITS in entries else None
