@@ -9,17 +9,7 @@
  *
  * Baseline Huffman images of 8 bits with one component, or three in one scan, sampled 1x1, 2x1 or 2x2. Every index
  * that depends on the data is bounded: damaged data give CORRUPT or wrong pixels, never a read or write outside. */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define VECTORIZED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define VECTORIZED
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "_native.h"
 
 enum { OK = 0, UNSUPPORTED = 1, CORRUPT = 2 };
 enum { LOOK = 12, SIZE = 1 << LOOK, END = 64, LONG = 128 };
@@ -309,8 +299,6 @@ INLINE void butterfly(Eight *x) {
     x[7] = e0 - o3, x[6] = e1 - o2, x[5] = e2 - o1, x[4] = e3 - o0;
 }
 
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-
 INLINE void transpose(Eight *x) {
     Eight a[8], b[8];
     for (int i = 0; i < 4; i++) {
@@ -373,7 +361,7 @@ INLINE void inverse(const int32_t *block, int fy, int fx, uint8_t *out, ptrdiff_
         y[1] = (mean - even + inner) >> ((shift) + 1), y[2] = (mean - even - inner) >> ((shift) + 1);        \
     } while (0)
 
-typedef int32_t Four __attribute__((vector_size(16)));
+INLINE void split(Eight x, Four *low, Four *high) { memcpy(low, &x, 16), memcpy(high, (const char *)&x + 16, 16); }
 
 /* What inverse(block, 2, 2, ...) gives, with half of the work. */
 INLINE void half(const int32_t *block, uint8_t *out, ptrdiff_t pitch) {
@@ -383,10 +371,10 @@ INLINE void half(const int32_t *block, uint8_t *out, ptrdiff_t pitch) {
     HALVE(Eight, x, 11, y);
     Eight a = SHUFFLE(y[0], y[1], 0, 8, 1, 9, 4, 12, 5, 13), b = SHUFFLE(y[2], y[3], 0, 8, 1, 9, 4, 12, 5, 13);
     Eight c = SHUFFLE(y[0], y[1], 2, 10, 3, 11, 6, 14, 7, 15), d = SHUFFLE(y[2], y[3], 2, 10, 3, 11, 6, 14, 7, 15);
-    columns[0] = SHUFFLE(a, b, 0, 1, 8, 9), columns[1] = SHUFFLE(a, b, 2, 3, 10, 11);
-    columns[4] = SHUFFLE(a, b, 4, 5, 12, 13), columns[5] = SHUFFLE(a, b, 6, 7, 14, 15);
-    columns[2] = SHUFFLE(c, d, 0, 1, 8, 9), columns[3] = SHUFFLE(c, d, 2, 3, 10, 11);
-    columns[6] = SHUFFLE(c, d, 4, 5, 12, 13), columns[7] = SHUFFLE(c, d, 6, 7, 14, 15);
+    split(SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13), &columns[0], &columns[4]);
+    split(SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15), &columns[1], &columns[5]);
+    split(SHUFFLE(c, d, 0, 1, 8, 9, 4, 5, 12, 13), &columns[2], &columns[6]);
+    split(SHUFFLE(c, d, 2, 3, 10, 11, 6, 7, 14, 15), &columns[3], &columns[7]);
     HALVE(Four, columns, 18, z);
     for (int i = 0; i < 4; i++) z[i] += 128, z[i] = CLAMP(z[i]);
     Four rows = z[0] | z[1] << 8 | z[2] << 16 | z[3] << 24;
@@ -492,8 +480,6 @@ static int lay_out(Decoder *d, Mcus part, int reduce) {
     return OK;
 }
 
-typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef uint8_t Bytes32 __attribute__((vector_size(32)));
 enum { MAX_SIDE = 4096, WIDE = MAX_SIDE / 2 + 64 };
 
 /* Triangle upsampling of samples first ... last of a row to twice the width: the nearer sample counts three times the
@@ -519,9 +505,9 @@ VECTORIZED static void upsample(const uint8_t *here, const uint8_t *other, int f
     for (int i = 0; i < count; i += 16) {
         Bytes16 e, o;
         memcpy(&e, even + i, 16), memcpy(&o, odd + i, 16);
-        Bytes32 both = SHUFFLE(e, o, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27,
-                               12, 28, 13, 29, 14, 30, 15, 31);
-        memcpy(out + 2 * i, &both, 32);
+        Bytes16 low = SHUFFLE(e, o, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        Bytes16 high = SHUFFLE(e, o, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        memcpy(out + 2 * i, &low, 16), memcpy(out + 2 * i + 16, &high, 16);
     }
 }
 

@@ -1,16 +1,7 @@
 /* Cropped, resized, blurred and oriented views of a tile: the compiled twin of resample.render, with the same 16-bit
  * arithmetic and so the same pixels. Pixels are held as level * 2^7, weights as weight * 2^14; the upper half of their
  * product is level * weight * 2^5. */
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define VECTORIZED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define VECTORIZED
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "_native.h"
 
 INLINE void widen_row(const uint8_t *restrict row, int n, int16_t *restrict out) {
     for (int i = 0; i < n; i++) out[i] = (int16_t)(row[i] << 7);
@@ -21,8 +12,6 @@ VECTORIZED static void widen(const uint8_t *image, int height, int width, int16_
     for (int y = 0; y < height; y++) widen_row(image + y * 3 * width, 3 * width, out + y * pitch);
 }
 
-typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef int32_t Four __attribute__((vector_size(16)));
 typedef int16_t Shorts16 __attribute__((vector_size(32)));
 enum { BLOCK = 4 }; /* rows and columns of px that are turned at once */
 
@@ -30,12 +19,12 @@ enum { BLOCK = 4 }; /* rows and columns of px that are turned at once */
 INLINE Four load_pixels(const uint8_t *at, ptrdiff_t n) {
     Bytes16 b = {0};
     memcpy(&b, at, n < 16 ? (size_t)n : 16);
-    return (Four)__builtin_shufflevector(b, b, 0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 9, 10, 11, 0);
+    return (Four)SHUFFLE(b, b, 0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 9, 10, 11, 0);
 }
 
 INLINE void store_column(Four pixels, int16_t *out) {
     Bytes16 b = (Bytes16)pixels;
-    b = __builtin_shufflevector(b, b, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0);
+    b = SHUFFLE(b, b, 0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0);
     Shorts16 wide = __builtin_convertvector(b, Shorts16) << 7;
     memcpy(out, &wide, 32);
 }
@@ -43,12 +32,12 @@ INLINE void store_column(Four pixels, int16_t *out) {
 INLINE void turn_block(const uint8_t *const *rows, ptrdiff_t x, ptrdiff_t n, int16_t *out, ptrdiff_t pitch) {
     Four a = load_pixels(rows[0] + x, n), b = load_pixels(rows[1] + x, n);
     Four c = load_pixels(rows[2] + x, n), d = load_pixels(rows[3] + x, n);
-    Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-    store_column(__builtin_shufflevector(ab, cd, 0, 1, 4, 5), out);
-    store_column(__builtin_shufflevector(ab, cd, 2, 3, 6, 7), out + pitch);
-    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    store_column(__builtin_shufflevector(ab, cd, 0, 1, 4, 5), out + 2 * pitch);
-    store_column(__builtin_shufflevector(ab, cd, 2, 3, 6, 7), out + 3 * pitch);
+    Four ab = SHUFFLE(a, b, 0, 4, 1, 5), cd = SHUFFLE(c, d, 0, 4, 1, 5);
+    store_column(SHUFFLE(ab, cd, 0, 1, 4, 5), out);
+    store_column(SHUFFLE(ab, cd, 2, 3, 6, 7), out + pitch);
+    ab = SHUFFLE(a, b, 2, 6, 3, 7), cd = SHUFFLE(c, d, 2, 6, 3, 7);
+    store_column(SHUFFLE(ab, cd, 0, 1, 4, 5), out + 2 * pitch);
+    store_column(SHUFFLE(ab, cd, 2, 3, 6, 7), out + 3 * pitch);
 }
 
 /* The transposed image: int16 [w up to a multiple of BLOCK, pitch] from uint8 [h, 3 w]; up to 13 numbers more are
