@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from midnight import native
 from midnight.tiles import jpeg
-from midnight.tiles.jpeg import Form, NotDecodedError, TileDecoder, WholeTiles, Windows, average
+from midnight.tiles.jpeg import Mosaic, NotDecodedError, TileDecoder, WholeTiles, Windows, average
 from tests.tiles.jpegs import abbreviated, decoded, encoded, texture
 
 COMPILED = native.library()
-YCC = Form(b"", True)
 needs_compiled = pytest.mark.skipif(COMPILED is None, reason="installed without a C compiler: no compiled decoder")
 
 
@@ -25,11 +24,11 @@ def one_tile(
     size: tuple[int, int],
     window: tuple[int, int, int, int],
     reduce: int = 1,
-    form: Form = YCC,
+    tables: bytes = b"",
+    ycc: bool = True,
 ) -> np.ndarray:
-    return decoder.window(
-        np.frombuffer(data, np.uint8), np.array([[[0, len(data)]]], np.int64), size, window, reduce, form
-    )
+    spans = np.array([[[0, len(data)]]], np.int64)
+    return decoder.window(Mosaic(np.frombuffer(data, np.uint8), spans, size, tables, ycc), window, reduce)
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
@@ -66,10 +65,10 @@ def test_any_window_of_a_mosaic_equals_the_whole(data: st.DataObject) -> None:
     h = reduce * data.draw(st.integers(1, (rows * height - y) // reduce))
     box = (x, y, w, h)
     assert COMPILED
-    files = np.frombuffer(b"".join(tiles), np.uint8), spans, (width, height)
-    found = Windows(COMPILED).window(*files, box, reduce, YCC)
+    mosaic = Mosaic(np.frombuffer(b"".join(tiles), np.uint8), spans, (width, height))
+    found = Windows(COMPILED).window(mosaic, box, reduce)
     everything = (0, 0, columns * width, rows * height)
-    whole = (WholeTiles() if reduce == 1 else Windows(COMPILED)).window(*files, everything, reduce, YCC)
+    whole = (WholeTiles() if reduce == 1 else Windows(COMPILED)).window(mosaic, everything, reduce)
     assert np.array_equal(found, whole[y // reduce : (y + h) // reduce, x // reduce : (x + w) // reduce])
 
 
@@ -90,7 +89,7 @@ def test_tables_of_the_file_and_grey_and_rgb_tiles() -> None:
     data = encoded(texture(64, 64), "4:2:0")
     tables, image = abbreviated(data)
     for decoder in decoders():
-        found = one_tile(decoder, image, (64, 64), (10, 20, 30, 40), form=Form(tables, True))
+        found = one_tile(decoder, image, (64, 64), (10, 20, 30, 40), tables=tables)
         assert np.array_equal(found, decoded(data)[20:60, 10:40])
         with pytest.raises(NotDecodedError):
             # Another image's tables must not linger.
@@ -101,7 +100,7 @@ def test_tables_of_the_file_and_grey_and_rgb_tiles() -> None:
 def test_rgb_components_are_taken_as_they_are_and_grey_is_repeated() -> None:
     assert COMPILED
     data = encoded(texture(64, 64), "4:4:4", 90)
-    raw = one_tile(Windows(COMPILED), data, (64, 64), (0, 0, 64, 64), form=Form(b"", False))
+    raw = one_tile(Windows(COMPILED), data, (64, 64), (0, 0, 64, 64), ycc=False)
     assert np.array_equal(raw, np.asarray(jpeg.imagecodecs.jpeg8_decode(data, colorspace="RGB", outcolorspace="RGB")))
     grey = encoded(texture(64, 64)[..., 0], quality=90)
     found = one_tile(Windows(COMPILED), grey, (64, 64), (3, 5, 50, 40))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from midnight.tiles import jpeg2000
-from midnight.tiles.jpeg import Form, NotDecodedError, Pixels, Spans, TileDecoder, mosaic_window
+from midnight.tiles.jpeg import Box, Mosaic, NotDecodedError, Pixels, TileDecoder, mosaic_window
 from midnight.tiles.tiff import LayoutError, TiledImage, read_into, tiled_images
 from midnight.tiles.window import Window
 from midnight.tissue.index import TissueRecord
@@ -108,14 +108,14 @@ class DirectSlide:
         columns = range(x // image.tile_width, (x + wide - 1) // image.tile_width + 1)
         rows = range(y // image.tile_height, (y + high - 1) // image.tile_height + 1)
         try:
-            data, spans = self._tiles(image, columns, rows)
+            mosaic = self._mosaic(image, columns, rows)
         except LayoutError as error:
             raise NotDecodedError(str(error)) from error
         box = (x - columns.start * image.tile_width, y - rows.start * image.tile_height, wide, high)
-        return self._decode(image, data, spans, box, reduce)
+        return self._decode(image, mosaic, box, reduce)
 
-    def _tiles(self, image: TiledImage, columns: range, rows: range) -> tuple[Pixels, Spans]:
-        """The bytes of a rectangle of tiles, uint8 [n], and where each is in them, int64 [rows, columns, 2]."""
+    def _mosaic(self, image: TiledImage, columns: range, rows: range) -> Mosaic:
+        """A rectangle of tiles."""
         tiles = image.spans(self._fd, columns, rows)
         runs = [run for row in tiles for run in _runs(row)]
         data = np.empty(sum(size for _, _, size in runs), np.uint8)
@@ -127,23 +127,20 @@ class DirectSlide:
             for start, length in flat[len(places) // 2 :][:count]:
                 places += (start - begin + total, length)
             total += size
-        return data, np.array(places, np.int64).reshape(len(rows), len(columns), 2)
+        spans = np.array(places, np.int64).reshape(len(rows), len(columns), 2)
+        return Mosaic(data, spans, (image.tile_width, image.tile_height), image.tables, image.photometric == YCC)
 
-    def _decode(
-        self, image: TiledImage, data: Pixels, spans: Spans, box: tuple[int, int, int, int], reduce: int
-    ) -> Pixels:
-        tile = image.tile_width, image.tile_height
+    def _decode(self, image: TiledImage, mosaic: Mosaic, box: Box, reduce: int) -> Pixels:
         if image.compression == JPEG:
-            form = Form(image.tables, image.photometric == YCC)
-            return self._decoder.window(data, spans, tile, box, reduce, form)
+            return self._decoder.window(mosaic, box, reduce)
 
         def whole(one: bytes) -> Pixels:
             try:
-                return jpeg2000.decode(one, image.compression, *tile)
+                return jpeg2000.decode(one, image.compression, *mosaic.tile)
             except SlideError as error:
                 raise NotDecodedError(str(error)) from error
 
-        return mosaic_window(whole, data, spans, tile, box, reduce)
+        return mosaic_window(whole, mosaic, box, reduce)
 
     def close(self) -> None:
         """Close the file."""

@@ -13,6 +13,7 @@ through imagecodecs: the same pixels at full size, area averages of them otherwi
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
@@ -24,33 +25,41 @@ from midnight import native
 
 Pixels = npt.NDArray[np.uint8]
 Spans = npt.NDArray[np.int64]
+Box = tuple[int, int, int, int]
 
 
 class NotDecodedError(Exception):
     """These tiles are of a kind that is not decoded here, or are damaged; the message says which."""
 
 
+@dataclass(frozen=True)
+class Mosaic:
+    """The compressed tiles that a window touches.
+
+    data: uint8 [n], the tiles' bytes, one after another.
+    spans: int64 [rows, columns, 2], start and length in `data` of each tile.
+    tile: width, height of a tile in px.
+    tables: the TIFF's JPEGTables; may be empty.
+    ycc: whether the components are YCbCr, else RGB.
+    """
+
+    data: Pixels
+    spans: Spans
+    tile: tuple[int, int]
+    tables: bytes = b""
+    ycc: bool = True
+
+
 class TileDecoder(Protocol):
     """Decodes windows of tiled JPEG images. Not for two threads at once."""
 
-    def window(
-        self,
-        data: Pixels,
-        spans: Spans,
-        tile: tuple[int, int],
-        window: tuple[int, int, int, int],
-        reduce: int,
-        form: "Form",
-    ) -> Pixels:
-        """The window's pixels.
+    def window(self, mosaic: Mosaic, box: Box, reduce: int) -> Pixels:
+        """A window's pixels.
 
         Args:
-            data: uint8 [n], the tiles' bytes, one after another.
-            spans: int64 [rows, columns, 2], start and length in `data` of the tiles that the window touches.
-            tile: width, height of a tile in px.
-            window: x, y, width, height in px from the first tile's corner, multiples of `reduce`.
+            mosaic: the tiles.
+            box: x, y, width, height of the window in px from the first tile's corner, multiples of `reduce`.
             reduce: 1, 2 or 4; averages of so many px in each direction.
-            form: what the tiles have in common.
 
         Returns:
             uint8 [height / reduce, width / reduce, 3], RGB.
@@ -59,14 +68,6 @@ class TileDecoder(Protocol):
             NotDecodedError: a tile is no baseline JPEG of 8 bits with 1 or 3 components, or is damaged.
         """
         ...
-
-
-class Form:
-    """What a level's tiles have in common: the TIFF's JPEGTables (may be empty), and whether they are YCbCr."""
-
-    def __init__(self, tables: bytes, ycc: bool) -> None:
-        self.tables = tables
-        self.ycc = ycc
 
 
 REASONS = {1: "its JPEG tiles are of a kind that only OpenSlide decodes", 2: "a JPEG tile is damaged"}
@@ -84,27 +85,19 @@ class Windows:
     def __del__(self) -> None:
         self._library.midnight_jpeg_free(self._decoder)
 
-    def window(
-        self,
-        data: Pixels,
-        spans: Spans,
-        tile: tuple[int, int],
-        window: tuple[int, int, int, int],
-        reduce: int,
-        form: Form,
-    ) -> Pixels:
+    def window(self, mosaic: Mosaic, box: Box, reduce: int) -> Pixels:
         """See `TileDecoder.window`."""
-        out = np.empty((window[3] // reduce, window[2] // reduce, 3), np.uint8)
-        geometry = (ctypes.c_int * 9)(spans.shape[0], spans.shape[1], *tile, *window, reduce)
+        out = np.empty((box[3] // reduce, box[2] // reduce, 3), np.uint8)
+        rows, columns, _ = mosaic.spans.shape
         status = self._library.midnight_jpeg_window(
             self._decoder,
-            data.ctypes.data,
-            len(data),
-            spans.ctypes.data,
-            geometry,
-            form.tables,
-            len(form.tables),
-            form.ycc,
+            mosaic.data.ctypes.data,
+            len(mosaic.data),
+            mosaic.spans.ctypes.data,
+            (ctypes.c_int * 9)(rows, columns, *mosaic.tile, *box, reduce),
+            mosaic.tables,
+            len(mosaic.tables),
+            mosaic.ycc,
             out.ctypes.data,
         )
         if status:
@@ -115,52 +108,37 @@ class Windows:
 class WholeTiles:
     """The same through a kept library that decodes whole tiles: where no C compiler was at hand."""
 
-    def window(
-        self,
-        data: Pixels,
-        spans: Spans,
-        tile: tuple[int, int],
-        window: tuple[int, int, int, int],
-        reduce: int,
-        form: Form,
-    ) -> Pixels:
+    def window(self, mosaic: Mosaic, box: Box, reduce: int) -> Pixels:
         """See `TileDecoder.window`."""
-        return mosaic_window(lambda one: whole_tile(one, tile, form), data, spans, tile, window, reduce)
+        return mosaic_window(lambda data: whole_tile(data, mosaic), mosaic, box, reduce)
 
 
-def mosaic_window(
-    decode: Callable[[bytes], Pixels],
-    data: Pixels,
-    spans: Spans,
-    tile: tuple[int, int],
-    window: tuple[int, int, int, int],
-    reduce: int,
-) -> Pixels:
+def mosaic_window(decode: Callable[[bytes], Pixels], mosaic: Mosaic, box: Box, reduce: int) -> Pixels:
     """A window out of whole tiles, decoded one by one with `decode`; the rest as in `TileDecoder.window`."""
-    rows, columns = spans.shape[:2]
-    mosaic = np.empty((rows * tile[1], columns * tile[0], 3), np.uint8)
+    (rows, columns, _), (across, down) = mosaic.spans.shape, mosaic.tile
+    whole = np.empty((rows * down, columns * across, 3), np.uint8)
     for row in range(rows):
         for column in range(columns):
-            start, size = spans[row, column]
-            pixels = decode(data[start : start + size].tobytes())
-            mosaic[row * tile[1] :, column * tile[0] :][: tile[1], : tile[0]] = pixels
-    x, y, width, height = window
-    seen = np.ascontiguousarray(mosaic[y : y + height, x : x + width])
+            start, size = mosaic.spans[row, column]
+            pixels = decode(mosaic.data[start : start + size].tobytes())
+            whole[row * down :, column * across :][:down, :across] = pixels
+    x, y, width, height = box
+    seen = np.ascontiguousarray(whole[y : y + height, x : x + width])
     return seen if reduce == 1 else average(seen, reduce)
 
 
-def whole_tile(data: bytes, tile: tuple[int, int], form: Form) -> Pixels:
-    """One tile, uint8 [height, width, 3] RGB, by imagecodecs (libjpeg-turbo).
+def whole_tile(data: bytes, mosaic: Mosaic) -> Pixels:
+    """One tile of a mosaic, uint8 [height, width, 3] RGB, by imagecodecs (libjpeg-turbo).
 
     Raises:
         NotDecodedError: it can't be decoded, or is of another size.
     """
-    space = "YCBCR" if form.ycc else "RGB"
+    space = "YCBCR" if mosaic.ycc else "RGB"
     try:
-        pixels = imagecodecs.jpeg8_decode(data, tables=form.tables or None, colorspace=space, outcolorspace="RGB")
+        pixels = imagecodecs.jpeg8_decode(data, tables=mosaic.tables or None, colorspace=space, outcolorspace="RGB")
     except (imagecodecs.Jpeg8Error, ValueError, RuntimeError) as error:
         raise NotDecodedError(REASONS[2]) from error
-    if pixels.shape != (tile[1], tile[0], 3):
+    if pixels.shape != (*mosaic.tile[::-1], 3):
         raise NotDecodedError(REASONS[1])
     return pixels
 

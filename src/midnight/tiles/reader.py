@@ -6,6 +6,7 @@ way it is depends on the slide and the window alone, never on what was read befo
 """
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -179,16 +180,14 @@ class SlideReader:
     def _opened(self, record: TissueRecord) -> DirectSlide:
         """Open the file; its layout is read the first time only, and when it has changed."""
         fd = open_file(record.path)
-        slide = None
         try:
             layout = self._layouts.get(record.path)
             if layout is None or layout.stamp != stamp(fd):
                 layout = self._read_layout(fd, record)
-            slide = DirectSlide(fd, layout, self._decoder)
-            return slide
-        finally:
-            if slide is None:
-                DirectSlide(fd, Layout((), (0, 0)), self._decoder).close()
+        except BaseException:
+            os.close(fd)
+            raise
+        return DirectSlide(fd, layout, self._decoder)
 
     def _read_layout(self, fd: int, record: TissueRecord) -> Layout:
         while len(self._layouts) >= MAX_LAYOUTS:
