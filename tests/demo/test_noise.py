@@ -31,7 +31,7 @@ def test_periodic_noise_has_no_seam_and_the_asked_correlation() -> None:
     assert np.diff(field, axis=1).std() < 0.3 * np.diff(field, axis=0).std()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(30, 200), st.integers(30, 200), st.floats(5, 25), st.floats(0, 0.2))
 def test_lattice_is_inside_and_evenly_spaced(height: int, width: int, spacing: float, jitter: float) -> None:
     points = jittered_lattice(rng(), (height, width), spacing, jitter)

@@ -17,7 +17,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(0, 255), st.integers(0, 255))
 def test_colour_is_beer_lambert(seed: int, haematoxylin: int, eosin: int) -> None:
     stain = draw_stain(rng(seed))

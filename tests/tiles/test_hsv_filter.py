@@ -2,7 +2,7 @@ import cv2
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midnight.config import HsvFilter
@@ -50,7 +50,6 @@ def test_every_colour_is_decided_as_opencv_and_the_closed_form_do() -> None:
             assert np.array_equal(one_by_one(plane.reshape(-1), limits), expected.reshape(-1))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), hues, pairs, pairs)
 def test_any_ranges_are_decided_as_opencv_does(seed: int, hue: tuple, saturation: tuple, value: tuple) -> None:
     tile = np.random.default_rng(seed).integers(0, 256, (24, 31, 3), dtype=np.uint8)

@@ -49,7 +49,7 @@ def test_any_quality_tables_and_restart_intervals(quality: int, options: dict[st
 
 
 @needs_compiled
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_window_of_a_mosaic_equals_the_whole(data: st.DataObject) -> None:
     subsampling = data.draw(st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]))
@@ -139,7 +139,7 @@ def test_cut_short_inside_the_coded_data_is_refused_where_it_matters() -> None:
 
 
 @needs_compiled
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]), st.sampled_from([1, 2, 4]))
 def test_damaged_bytes_never_do_harm(seed: int, subsampling: str, reduce: int) -> None:
     assert COMPILED

@@ -36,7 +36,7 @@ def covered(blocks: Blocks, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     return every, sure
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 9999),
     st.floats(0.05, 1.0),

@@ -1,4 +1,3 @@
-import itertools
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from torch.utils.data import DataLoader
 
 from midnight.config import Crops, HsvFilter, Tiles
 from midnight.errors import MidnightError
@@ -25,6 +23,7 @@ from midnight.tiles.reads import LANES, SharedReads, cell_of, read_side, read_ti
 from midnight.tiles.sampler import TileSampler
 from midnight.tiles.stream import TileStream
 from midnight.tissue.resolution import SlideError
+from tests.tiles.batches import batches, differences
 from tests.tissue.small_slides import make_record, write_slide
 
 PER_STEP = 6
@@ -168,16 +167,6 @@ def make_stream(index: Path, tiles: Tiles, crops: Crops, **change: Any) -> TileS
     return TileStream({"demo": (index, 1.0)}, tiles, crops, **settings)
 
 
-def batches(stream: TileStream, count: int, workers: int = 0) -> list[dict[str, torch.Tensor]]:
-    return list(itertools.islice(DataLoader(stream, batch_size=None, num_workers=workers), count))
-
-
-def equal(first: list[dict[str, torch.Tensor]], second: list[dict[str, torch.Tensor]]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a
-    )
-
-
 @pytest.fixture
 def few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reads, "LANES", 6)
@@ -189,9 +178,12 @@ def test_neither_workers_nor_a_resume_change_the_tiles(
 ) -> None:
     whole = batches(make_stream(index, tiles, crops), 16)
     for workers in (1, 2, 3, 4):
-        assert equal(batches(make_stream(index, tiles, crops), 16, workers), whole)
+        assert differences(batches(make_stream(index, tiles, crops), 16, workers), whole) == []
     for start, workers in ((1, 0), (7, 0), (9, 2)):
-        assert equal(batches(make_stream(index, tiles, crops, start_step=start), 16 - start, workers), whole[start:])
+        assert (
+            differences(batches(make_stream(index, tiles, crops, start_step=start), 16 - start, workers), whole[start:])
+            == []
+        )
     assert len({tuple(batch["x"].tolist()) for batch in whole}) == 16
 
 
@@ -200,7 +192,7 @@ def test_ranks_share_a_global_batch(index: Path, tiles: Tiles, crops: Crops) -> 
     alone = batches(make_stream(index, tiles, crops, batch_size=6), 8)
     ranks = [batches(make_stream(index, tiles, crops, rank=rank, world=2), 8) for rank in range(2)]
     for step, batch in enumerate(alone):
-        assert equal([batch], [{name: torch.cat([rank[step][name] for rank in ranks]) for name in batch}])
+        assert differences([batch], [{name: torch.cat([rank[step][name] for rank in ranks]) for name in batch}]) == []
 
 
 def test_a_slide_that_breaks_is_left_out(

@@ -41,7 +41,6 @@ def resize(image: np.ndarray, size: int, sigma: float = 0.0) -> np.ndarray:
     return rows(half, size, sigma).transpose(1, 0, 2)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 230), st.sampled_from([0.0, 0.1, 0.7, 2.0]))
 def test_each_output_pixel_is_a_mean_of_source_pixels(extent: int, size: int, sigma: float) -> None:
     first, _ = axis_weights(extent, size, sigma)
@@ -51,7 +50,6 @@ def test_each_output_pixel_is_a_mean_of_source_pixels(extent: int, size: int, si
     assert np.all(np.diff(first) >= 0)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 120), st.floats(0.2, 8), st.integers(1, 40), st.sampled_from([0.0, 0.3, 1.1, 2.0]), st.booleans())
 def test_integers_are_close_to_floats(extent: int, scale: float, width: int, sigma: float, flip: bool) -> None:
     size = math.ceil(extent / scale)
@@ -103,7 +101,7 @@ def test_widening_transposes(image: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(native.library() is None, reason="installed without a C compiler: there is no compiled twin")
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.tuples(st.integers(9, 300), st.integers(9, 300)), st.sampled_from([9, 20, 98, 224]))
 def test_the_compiled_twin_gives_the_same_pixels(seed: int, shape: tuple[int, int], size: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.color import hed_from_rgb, rgb_from_hed, separate_stains
 
@@ -46,7 +46,6 @@ def test_the_fast_form_is_within_one_level_of_float64(million: np.ndarray, sigma
         assert abs(error.mean()) < 0.02
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.5))
 def test_any_shift_up_to_sigma_one_half_is_close(seed: int, sigma: float) -> None:
     rng = np.random.default_rng(seed)

@@ -1,4 +1,3 @@
-import itertools
 import pickle
 import shutil
 from dataclasses import replace
@@ -16,6 +15,7 @@ from midnight.errors import MidnightError
 from midnight.tiles.quarantine import read_quarantine
 from midnight.tiles.stream import TileStream
 from midnight.tissue.index import training_slides
+from tests.tiles.batches import batches, differences
 from tests.tissue.small_slides import make_index, write_slide
 
 BATCH = 3
@@ -24,17 +24,6 @@ BATCH = 3
 @pytest.fixture
 def settings(index: Path, tiles: Tiles, crops: Crops) -> dict[str, Any]:
     return {"cohorts": {"demo": (index, 1.0)}, "tiles": tiles, "crops": crops, "seed": 5, "batch_size": BATCH}
-
-
-def batches(stream: TileStream, count: int, workers: int = 0) -> list[dict[str, torch.Tensor]]:
-    return list(itertools.islice(DataLoader(stream, batch_size=None, num_workers=workers), count))
-
-
-def equal(first: list[dict[str, torch.Tensor]], second: list[dict[str, torch.Tensor]]) -> bool:
-    return len(first) == len(second) and all(
-        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-        for a, b in zip(first, second, strict=True)
-    )
 
 
 def test_a_batch_is_what_it_says(settings: dict[str, Any]) -> None:
@@ -77,29 +66,29 @@ def test_no_local_crops_are_no_problem(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_number_of_workers_does_not_matter(settings: dict[str, Any], workers: int) -> None:
-    assert equal(batches(TileStream(**settings), 5), batches(TileStream(**settings), 5, workers))
+    assert differences(batches(TileStream(**settings), 5), batches(TileStream(**settings), 5, workers)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_stream_goes_on_where_it_stopped(settings: dict[str, Any], workers: int) -> None:
     resumed = batches(TileStream(**settings, start_step=3), 2, workers)
-    assert equal(batches(TileStream(**settings), 5)[3:], resumed)
+    assert differences(batches(TileStream(**settings), 5)[3:], resumed) == []
 
 
 def test_ranks_share_the_samples_of_one_process(settings: dict[str, Any]) -> None:
     alone = batches(TileStream(**settings), 4)
     ranks = [batches(TileStream(**settings, rank=rank, world=2), 2) for rank in range(2)]
-    assert equal(alone, [ranks[0][0], ranks[1][0], ranks[0][1], ranks[1][1]])
+    assert differences(alone, [ranks[0][0], ranks[1][0], ranks[0][1], ranks[1][1]]) == []
 
 
 def test_a_stream_sent_to_another_process_is_the_same(settings: dict[str, Any]) -> None:
     stream = TileStream(**settings)
     expected = batches(stream, 2)
-    assert equal(batches(pickle.loads(pickle.dumps(stream)), 2), expected)  # noqa: S301
+    assert differences(batches(pickle.loads(pickle.dumps(stream)), 2), expected) == []  # noqa: S301
 
 
 def test_another_seed_gives_other_tiles(settings: dict[str, Any]) -> None:
-    assert not equal(batches(TileStream(**settings), 1), batches(TileStream(**settings | {"seed": 6}), 1))
+    assert differences(batches(TileStream(**settings), 1), batches(TileStream(**settings | {"seed": 6}), 1))
 
 
 def test_augmentation_leaves_the_places_alone(settings: dict[str, Any]) -> None:

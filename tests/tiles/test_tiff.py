@@ -80,7 +80,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             tiled_images(fd)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_damaged_directories_are_refused_or_read(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midnight.config import Crops
@@ -12,7 +12,6 @@ def turn(image: np.ndarray, transpose: bool, vertical: bool, horizontal: bool) -
     return image[:: -1 if vertical else 1, :: -1 if horizontal else 1]
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.integers(20, 600), st.integers(20, 600), st.sampled_from([(0.32, 1), (0.05, 0.32)])
 )
@@ -24,7 +23,6 @@ def test_boxes_lie_inside(seed: int, height: int, width: int, scale: tuple[float
     assert w > 0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(0.32, 1.0), (0.05, 0.32)]))
 def test_boxes_of_square_tiles_keep_to_the_shares_and_ratios(seed: int, scale: tuple[float, float]) -> None:
     _, _, h, w = draw_box(np.random.default_rng(seed).random(22), 256, 256, *scale)
