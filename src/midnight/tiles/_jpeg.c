@@ -453,6 +453,12 @@ static int read_mcus(Decoder *d, const uint8_t *at, const uint8_t *end, Mcus par
     return r.missing > r.left ? CORRUPT : OK;
 }
 
+/* Loops over samples work on whole multiples of LANES, so that they have no slow remainder: behind each row as many bytes
+ * may be read, and behind those that were upsampled twice as many written. */
+enum { LANES = 32, PADDING = 2 * LANES };
+INLINE int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
+INLINE size_t upsampled_pitch(Mcus part) { return (size_t)(part.right - part.left + 1) * 16 + PADDING; }
+
 /* Room for the planes; factors by which each component is averaged. */
 static int lay_out(Decoder *d, Mcus part, int reduce) {
     size_t total = 0, across = (size_t)(part.right - part.left + 1), down = (size_t)(part.bottom - part.top + 1);
@@ -464,14 +470,14 @@ static int lay_out(Decoder *d, Mcus part, int reduce) {
         p->pitch = (ptrdiff_t)(across * (size_t)p->h * 8 / (size_t)p->fx);
         total += (size_t)p->pitch * down * (size_t)p->v * 8 / (size_t)p->fy;
     }
-    total += 2 * (16 * across + 32);
+    total += 2 * upsampled_pitch(part) + PADDING;
     if (total > d->size) {
         free(d->room);
         d->room = malloc(total);
         d->size = d->room ? total : 0;
         if (!d->room) return CORRUPT;
     }
-    uint8_t *at = d->room + 2 * (16 * across + 32);
+    uint8_t *at = d->room + 2 * upsampled_pitch(part);
     for (int c = 0; c < d->count; c++) {
         Part *p = &d->parts[c];
         p->plane = at;
@@ -480,34 +486,31 @@ static int lay_out(Decoder *d, Mcus part, int reduce) {
     return OK;
 }
 
-enum { MAX_SIDE = 4096, WIDE = MAX_SIDE / 2 + 64 };
+enum { MAX_SIDE = 4096, WIDE = MAX_SIDE / 2 + PADDING };
+typedef uint16_t __attribute__((may_alias)) Pair;
 
 /* Triangle upsampling of samples first ... last of a row to twice the width: the nearer sample counts three times the
  * farther one, and beyond `end`, the image's last sample, the edge is repeated. `other` is the neighbouring row of one
- * that is upsampled in height too, else NULL. Up to 32 bytes are written behind the last. */
+ * that is upsampled in height too, else NULL. Up to PADDING bytes are written behind the last. */
 VECTORIZED static void upsample(const uint8_t *here, const uint8_t *other, int first, int last, int end, uint8_t *out) {
     int16_t room[WIDE], *sums = room + 1; /* sums[i] belongs to sample first + i */
-    uint8_t even[WIDE], odd[WIDE];
-    int count = last - first + 1, from = first > 0 ? -1 : 0, to = last < end ? count : count - 1;
-    here += first;
+    int count = last - first + 1, whole = padded(count + 2);
+    here += first - 1;
     if (other) {
-        other += first;
-        for (int i = from; i <= to; i++) sums[i] = (int16_t)(3 * here[i] + other[i]);
+        other += first - 1;
+        for (int i = 0; i < whole; i++) room[i] = (int16_t)(3 * here[i] + other[i]);
     } else
-        for (int i = from; i <= to; i++) sums[i] = (int16_t)(4 * here[i]);
-    if (!from) sums[-1] = sums[0];
-    if (to < count) sums[count] = sums[count - 1];
+        for (int i = 0; i < whole; i++) room[i] = (int16_t)(4 * here[i]);
+    if (!first) sums[-1] = sums[0];
+    if (last >= end) sums[count] = sums[count - 1];
     /* h2v1 has the rounding constants 1 and 2 of 4, h2v2 8 and 7 of 16. */
     int16_t before = other ? 8 : 4, after = other ? 7 : 8;
-    for (int i = 0; i < count; i++) even[i] = (uint8_t)((int16_t)(3 * sums[i] + sums[i - 1] + before) >> 4);
-    for (int i = 0; i < count; i++) odd[i] = (uint8_t)((int16_t)(3 * sums[i] + sums[i + 1] + after) >> 4);
-    out += 2 * first;
-    for (int i = 0; i < count; i += 16) {
-        Bytes16 e, o;
-        memcpy(&e, even + i, 16), memcpy(&o, odd + i, 16);
-        Bytes16 low = SHUFFLE(e, o, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-        Bytes16 high = SHUFFLE(e, o, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        memcpy(out + 2 * i, &low, 16), memcpy(out + 2 * i + 16, &high, 16);
+    Pair *pairs = (Pair *)(out + 2 * first); /* whose lower byte comes first */
+    whole = padded(count);
+    for (int i = 0; i < whole; i++) {
+        int16_t three = (int16_t)(3 * sums[i]);
+        uint16_t even = (uint16_t)(three + sums[i - 1] + before) >> 4, odd = (uint16_t)(three + sums[i + 1] + after) >> 4;
+        pairs[i] = (uint16_t)(even | odd << 8);
     }
 }
 
@@ -541,14 +544,25 @@ INLINE uint8_t clamp16(int16_t value) {
 INLINE void strip_to_rgb(const uint8_t *restrict luma, const uint8_t *restrict blue, const uint8_t *restrict red,
                          int width, uint8_t *restrict out) {
     _Alignas(32) uint8_t r[STRIP], g[STRIP], b[STRIP];
-    /* 91881 = 65536 + 26345 and 116130 = 131072 - 14942: so 16 bits do for red and blue. */
-    for (int x = 0; x < width; x++) r[x] = clamp16((int16_t)(luma[x] + (red[x] - 128) + scaled(red[x] - 128, 26345)));
-    for (int x = 0; x < width; x++) b[x] = clamp16((int16_t)(luma[x] + 2 * (blue[x] - 128) + scaled(blue[x] - 128, -14942)));
-    for (int x = 0; x < width; x++)
-        g[x] = clamp(luma[x] + ((-22554 * (blue[x] - 128) - 46802 * (red[x] - 128) + 32768) >> 16));
-    int x = 0;
+    int whole = padded(width), x = 0;
+    /* 91881 = 65536 + 26345, 116130 = 131072 - 14942 and 46802 = 65536 - 18734: so 16 bits do. */
+    for (int i = 0; i < whole; i++) r[i] = clamp16((int16_t)(luma[i] + (red[i] - 128) + scaled(red[i] - 128, 26345)));
+    for (int i = 0; i < whole; i++)
+        b[i] = clamp16((int16_t)(luma[i] + 2 * (blue[i] - 128) + scaled(blue[i] - 128, -14942)));
+    for (int i = 0; i < whole; i++) {
+        int16_t u = (int16_t)(blue[i] - 128), v = (int16_t)(red[i] - 128);
+        int16_t high = (int16_t)(((int32_t)u * -22554 >> 16) + ((int32_t)v * 18734 >> 16));
+        uint16_t first = (uint16_t)(u * -22554), low = (uint16_t)(first + (uint16_t)(v * 18734));
+        /* The carry of the lower halves, and that of adding a half. */
+        int16_t carry = (int16_t)((low < first) + (low >> 15));
+        g[i] = clamp16((int16_t)(luma[i] - v + high + carry));
+    }
     for (; x + 16 <= width; x += 16) interleave(r + x, g + x, b + x, out + 3 * x);
-    for (; x < width; x++) out[3 * x] = r[x], out[3 * x + 1] = g[x], out[3 * x + 2] = b[x];
+    if (x < width) {
+        uint8_t rest[48];
+        interleave(r + x, g + x, b + x, rest);
+        memcpy(out + 3 * x, rest, 3 * (size_t)(width - x));
+    }
 }
 
 VECTORIZED static void to_rgb(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int width, uint8_t *out) {
@@ -567,7 +581,7 @@ static const uint8_t *component_row(const Decoder *d, int c, Mcus part, int redu
     if (end_x > last_x) end_x = last_x;
     if (near < 0) near = 0;
     if (near > end_y) near = end_y;
-    uint8_t *out = d->room + (c - 1) * ((part.right - part.left + 1) * 16 + 32);
+    uint8_t *out = d->room + (size_t)(c - 1) * upsampled_pitch(part);
     int last = (x + width - 1) >> 1;
     const uint8_t *other = tall ? p->plane + near * p->pitch : NULL;
     upsample(p->plane + row * p->pitch, other, x >> 1, last < end_x ? last : end_x, end_x, out);
