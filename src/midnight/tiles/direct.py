@@ -6,7 +6,6 @@ memory map: where a file is cut short meanwhile, a map would end the process.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,18 +114,27 @@ class DirectSlide:
         return self._decode(image, mosaic, box, reduce)
 
     def _mosaic(self, image: TiledImage, columns: range, rows: range) -> Mosaic:
-        """A rectangle of tiles."""
-        tiles = image.spans(self._fd, columns, rows)
-        runs = [run for row in tiles for run in _runs(row)]
-        data = np.empty(sum(size for _, _, size in runs), np.uint8)
-        view, total = data.data, 0
+        """A rectangle of tiles; neighbours of a row that follow each other closely in the file are read at once."""
+        runs: list[tuple[int, int]] = []
         places: list[int] = []
-        flat = [tile for row in tiles for tile in row]
-        for count, begin, size in runs:
-            read_into(self._fd, begin, view[total : total + size])
-            for start, length in flat[len(places) // 2 :][:count]:
-                places += (start - begin + total, length)
-            total += size
+        total = 0
+        for row in image.spans(self._fd, columns, rows):
+            begin = end = row[0][0]
+            for start, size in row:
+                if not (0 < size < MAX_BYTES and start > 0):
+                    raise NotDecodedError("a tile is missing")
+                if not 0 <= start - end <= MAX_GAP:
+                    runs.append((begin, end - begin))
+                    total, begin = total + end - begin, start
+                places += (total + start - begin, size)
+                end = start + size
+            runs.append((begin, end - begin))
+            total += end - begin
+        data = np.empty(total, np.uint8)
+        view, done = data.data, 0
+        for begin, size in runs:
+            read_into(self._fd, begin, view[done : done + size])
+            done += size
         spans = np.array(places, np.int64).reshape(len(rows), len(columns), 2)
         return Mosaic(data, spans, (image.tile_width, image.tile_height), image.tables, image.photometric == YCC)
 
@@ -147,23 +155,3 @@ class DirectSlide:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _runs(tiles: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Neighbouring tiles of a row that follow each other in the file closely enough to be read at once.
-
-    Args:
-        tiles: place and length in the file of each tile of the row.
-
-    Yields:
-        How many tiles, the place of the first, and the length of all with what is between them.
-    """
-    first, begin, end = 0, tiles[0][0], tiles[0][0]
-    for number, (start, size) in enumerate(tiles):
-        if not (0 < size < MAX_BYTES and start > 0):
-            raise NotDecodedError("a tile is missing")
-        if not 0 <= start - end <= MAX_GAP:
-            yield number - first, begin, end - begin
-            first, begin = number, start
-        end = start + size
-    yield len(tiles) - first, begin, end - begin
