@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midnight import native
 from midnight.config import HsvFilter
 from midnight.tiles.hsv_filter import _count, _limits, fraction, in_range, passes, pixels_needed
 
+COMPILED = native.library()
 pairs = st.tuples(st.integers(0, 255), st.integers(0, 255)).map(lambda pair: (min(pair), max(pair)))
 hues = st.tuples(st.integers(0, 180), st.integers(0, 180)).map(lambda pair: (min(pair), max(pair)))
 RANGES = [HsvFilter(), HsvFilter((10, 100), (20, 200), (5, 180)), HsvFilter((0, 0), (0, 255), (0, 255))]
@@ -25,6 +27,14 @@ def opencv_s_integers(tile: np.ndarray) -> list[np.ndarray]:
     hue = np.where(value == green, blue - red + 2 * spread, red - green + 4 * spread)
     hue = (np.where(value == red, green - blue, hue) * per_spread[spread] + (1 << 11)) >> 12
     return [np.where(hue < 0, hue + 180, hue), saturation, value]
+
+
+def exactly(row: np.ndarray, ranges: HsvFilter, count: int) -> bool:
+    """Whether the compiled form finds `count` of a row's pixels [n, 3] in range."""
+    assert COMPILED
+    place, limits = row.ctypes.data, _limits(ranges).ctypes.data
+    least = [COMPILED.midnight_hsv_at_least(place, len(row), limits, needed) for needed in (count, count + 1)]
+    return least == [1, 0]
 
 
 @numba.njit
@@ -48,6 +58,10 @@ def test_every_colour_is_decided_as_opencv_and_the_closed_form_do() -> None:
             limits = _limits(ranges)
             assert [_count(row, limits) for row in plane.reshape(256, -1)] == expected.sum(1).tolist()
             assert np.array_equal(one_by_one(plane.reshape(-1), limits), expected.reshape(-1))
+            if COMPILED:
+                turned = np.ascontiguousarray(plane.transpose(1, 0, 2))
+                for rows, counts in ((plane, expected.sum(1)), (turned, expected.sum(0))):
+                    assert all(exactly(row, ranges, count) for row, count in zip(rows, counts.tolist(), strict=True))
 
 
 @given(st.integers(0, 2**32 - 1), hues, pairs, pairs)
@@ -67,7 +81,8 @@ def test_stopping_early_changes_no_decision(seed: int, least: float, count: int)
     inside = np.sort(rng.random(count)) if seed % 2 else rng.random(count)
     tile = np.where(inside[:, None] < rng.random(), (205, 130, 180), (255, 255, 255)).astype(np.uint8)[None]
     ranges = HsvFilter(min_fraction=least)
-    assert passes(tile, ranges) is (fraction(tile, ranges) >= least)
+    for compiled in (True, False):
+        assert passes(tile, ranges, compiled) is (fraction(tile, ranges) >= least)
 
 
 @given(st.integers(1, 2**18), st.floats(0, 1))

@@ -119,47 +119,59 @@ VECTORIZED static void combine(const int16_t *source, ptrdiff_t pitch, int n, Ma
     }
 }
 
-static int longest_side(const int *geometry) {
-    int side = geometry[0] > geometry[1] ? geometry[0] : geometry[1];
-    return (geometry[3] > side ? geometry[3] : side) + BLOCK;
-}
-
-/* Bytes of work space that midnight_views needs: `taps` is of the largest map. */
-int64_t midnight_views_room(const int *geometry) {
-    int64_t side = longest_side(geometry), pitch = 3 * side + 64;
-    return 2 * pitch * (3 * side + 1 + geometry[4]) + pitch * side;
-}
-
-/* Write views of a tile, uint8 [h, w, 3].
+/* One call of midnight_views: views of one size. Addresses are int64 for the side of Python.
  *
- * geometry: h, w, number of views, their size; the largest number of taps and the largest size of all calls that share
- * the work space; whether this tile is another one than at the last call with it.
- * boxes: int64 [views, 4], top, left, height, width in px. turned: uint8 [views, 3], first transposed, then flipped
- * top to bottom, then flipped left to right. maps: [views, 2] of what becomes the output's columns and rows, from the
- * box's edge on. out: uint8 [views, size, size, 3]. */
-void midnight_views(const uint8_t *tile, const int *geometry, const int64_t *boxes, const uint8_t *turned,
-                    const int64_t *maps, uint8_t *room, uint8_t *out) {
-    int height = geometry[0], width = geometry[1], views = geometry[2], size = geometry[3];
-    ptrdiff_t side = longest_side((const int[]){height, width, 0, geometry[5]}), pitch = 3 * side + 64, plane = pitch * side;
+ * tile: uint8 [height, width, 3]. taps, largest: the largest number of taps and the largest size of all calls that share
+ * the work space `room`. boxes: int64 [views, 4], top, left, height, width in px. turned: uint8 [views, 3], first
+ * transposed, then flipped top to bottom, then flipped left to right. maps: int64 [views, 2, 5] of what becomes the
+ * output's columns and rows, from the box's edge on: the addresses in Map, and taps. out: uint8 [views, size, size, 3]. */
+typedef struct {
+    int64_t height, width, views, size, taps, largest, tile, boxes, turned, maps, out, room;
+} Call;
+
+static ptrdiff_t longest_side(const Call *call) {
+    int64_t side = call->height > call->width ? call->height : call->width;
+    return (call->largest > side ? call->largest : side) + BLOCK;
+}
+
+/* Bytes of work space for calls with this height, width, taps and largest size. */
+int64_t midnight_views_room(const Call *call) {
+    int64_t side = longest_side(call), pitch = 3 * side + 64;
+    return 2 * pitch * (3 * side + 1 + call->taps) + pitch * side;
+}
+
+static void views_of_one_size(const Call *call, ptrdiff_t side, ptrdiff_t pitch) {
+    const int64_t *boxes = (const int64_t *)(intptr_t)call->boxes, *maps = (const int64_t *)(intptr_t)call->maps;
+    const uint8_t *turned = (const uint8_t *)(intptr_t)call->turned;
+    uint8_t *out = (uint8_t *)(intptr_t)call->out;
+    int size = (int)call->size;
     /* The tile, the transposed tile, a transposed half-resized view, sums; then bytes: a half-resized view. */
-    int16_t *wide[2] = {(int16_t *)room, (int16_t *)room + plane}, *between = wide[1] + plane, *sum = between + plane;
-    uint8_t *half = (uint8_t *)(sum + pitch * (1 + geometry[4]));
-    if (geometry[6]) {
-        widen(tile, height, width, wide[0], pitch);
-        widen_turned(tile, 3 * width, height, width, wide[1], pitch);
-    }
-    for (int v = 0; v < views; v++, boxes += 4, turned += 3, maps += 10, out += 3 * (ptrdiff_t)size * size) {
+    int16_t *wide = (int16_t *)(intptr_t)call->room, *wide_turned = wide + pitch * side;
+    int16_t *between = wide_turned + pitch * side, *sum = between + pitch * side;
+    uint8_t *half = (uint8_t *)(sum + pitch * (1 + call->taps));
+    for (int64_t v = 0; v < call->views; v++, boxes += 4, turned += 3, maps += 10, out += 3 * (ptrdiff_t)size * size) {
         Map two[2];
         for (int i = 0; i < 2; i++) {
-            const int64_t *m = maps + 5 * i; /* addresses, and the number of taps */
+            const int64_t *m = maps + 5 * i;
             two[i] = (Map){(const int32_t *)(intptr_t)m[0], (const int16_t *)(intptr_t)m[1],
                            (const int16_t *)(intptr_t)m[2], (const int16_t *)(intptr_t)m[3], (int)m[4], size};
         }
         /* What becomes the columns of the output is resized first. */
         int swap = !turned[0], broad = (int)boxes[3 - swap];
-        ptrdiff_t top = boxes[swap], left = boxes[!swap];
-        combine(wide[swap] + top * pitch + 3 * left, pitch, (3 * broad + 31) / 32 * 32, two[0], turned[2], sum, half, pitch);
+        const int16_t *source = (swap ? wide_turned : wide) + boxes[swap] * pitch + 3 * boxes[!swap];
+        combine(source, pitch, (3 * broad + 31) / 32 * 32, two[0], turned[2], sum, half, pitch);
         widen_turned(half, pitch, size, broad, between, pitch);
         combine(between, pitch, 3 * size, two[1], turned[1], sum, out, 3 * size);
     }
+}
+
+/* Write the views of one tile that `count` calls with the same work space describe. */
+void midnight_views(const Call *calls, int count) {
+    ptrdiff_t side = longest_side(calls), pitch = 3 * side + 64;
+    const uint8_t *tile = (const uint8_t *)(intptr_t)calls->tile;
+    int height = (int)calls->height, width = (int)calls->width;
+    int16_t *wide = (int16_t *)(intptr_t)calls->room;
+    widen(tile, height, width, wide, pitch);
+    widen_turned(tile, 3 * width, height, width, wide + pitch * side, pitch);
+    for (int i = 0; i < count; i++) views_of_one_size(calls + i, side, pitch);
 }

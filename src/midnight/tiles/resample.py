@@ -186,43 +186,65 @@ def _maps(kind: Views) -> list[tuple[AxisMap, AxisMap]]:
     return out
 
 
-_room = threading.local()
+# Fields of a `Call` in `_views.c`.
+_CALL = 12
+_TAPS, _LARGEST, _ROOM = 4, 5, 11
+
+
+class _Room(threading.local):
+    """Work space of a thread, kept from tile to tile: fresh memory would have to be cleared by the system."""
+
+    def __init__(self) -> None:
+        self._bytes, self._address = np.empty(0, np.uint8), 0
+
+    def of(self, size: int) -> int:
+        """The address of `size` bytes."""
+        if self._bytes.size < size:
+            self._bytes = np.empty(size, np.uint8)
+            self._address = self._bytes.ctypes.data
+        return self._address
+
+
+_room = _Room()
 
 
 def _render_compiled(found: ctypes.CDLL, tile: npt.NDArray[np.uint8], kinds: Sequence[Views]) -> None:
-    height, width = tile.shape[:2]
-    maps = [_addresses(kind, max(height, width)) for kind in kinds]
-    largest = max(kind.out.shape[1] for kind in kinds)
-    taps = max(taps for _, taps, _ in maps)
-    room = _work_space(found.midnight_views_room((ctypes.c_int * 5)(height, width, 0, largest, taps)))
-    for number, (kind, (addresses, _, _)) in enumerate(zip(kinds, maps, strict=True)):
-        geometry = (ctypes.c_int * 7)(height, width, *kind.out.shape[:2], taps, largest, number == 0)
-        arrays = [array.ctypes.data for array in (kind.boxes, kind.turned, addresses, room, kind.out)]
-        found.midnight_views(tile.ctypes.data, geometry, *arrays)
+    calls = np.empty((len(kinds), _CALL), np.int64)
+    kept = [_set_call(call, tile, kind) for call, kind in zip(calls, kinds, strict=True)]
+    calls[:, _TAPS] = max(taps for taps, *_ in kept)
+    calls[:, _LARGEST] = max(kind.out.shape[1] for kind in kinds)
+    address = calls.ctypes.data
+    calls[:, _ROOM] = _room.of(found.midnight_views_room(address))
+    found.midnight_views(address, len(kinds))
 
 
-def _addresses(kind: Views, longest: int) -> tuple[npt.NDArray[np.int64], int, list[AxisMap]]:
-    """Both maps of each view as `AxisMap.address`, int64 [V, 2, 5]; the most taps; maps that nothing else keeps."""
-    size = kind.out.shape[1]
-    sharp = _sharp_addresses(size, longest + 1)
-    out = np.empty((len(kind.boxes), 2, 5), np.int64)
-    taps, blurred = _look_up(kind.boxes, kind.turned, kind.sigma, sharp, out)
+def _set_call(
+    call: npt.NDArray[np.int64], tile: npt.NDArray[np.uint8], kind: Views
+) -> tuple[int, npt.NDArray[np.int64], list[AxisMap]]:
+    """Describe views of one size; the most taps of a map, and what has to be kept until they were rendered."""
+    size, (height, width, _) = kind.out.shape[1], tile.shape
+    sharp = _sharp_addresses(size, max(height, width) + 1)
+    maps = np.empty((len(kind.boxes), 2, 5), np.int64)
+    taps, blurred = _fill(call, tile, kind.boxes, kind.turned, kind.sigma, sharp, maps, kind.out)
     if taps < 0:
         for extent in kind.boxes[:, 2:].ravel().tolist():
             sharp[extent] = sharp_map(extent, size).address
-        taps, blurred = _look_up(kind.boxes, kind.turned, kind.sigma, sharp, out)
+        taps, blurred = _fill(call, tile, kind.boxes, kind.turned, kind.sigma, sharp, maps, kind.out)
     kept: list[AxisMap] = []
     for v in np.flatnonzero(kind.sigma > 0) if blurred else ():
         extents = kind.boxes[v, 2:] if kind.turned[v, 0] else kind.boxes[v, :1:-1]
-        maps = [blurred_map(extent, size, float(kind.sigma[v])) for extent in extents.tolist()]
-        out[v] = [one.address for one in maps]
-        kept += maps
-    return out, max(taps, *(one.weights.shape[1] for one in kept)) if kept else taps, kept
+        pair = [blurred_map(extent, size, float(kind.sigma[v])) for extent in extents.tolist()]
+        maps[v] = [one.address for one in pair]
+        kept += pair
+    return max([taps, *(one.weights.shape[1] for one in kept)]), maps, kept
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up(boxes, turned, sigma, sharp, out):  # type: ignore[no-untyped-def]
-    """Fill in the maps without blur; the most taps, or −1 if one was not made yet, and whether there is any blur."""
+def _fill(call, tile, boxes, turned, sigma, sharp, maps, out):  # type: ignore[no-untyped-def]
+    """Fill in a call and its maps without blur; the most taps, or −1 if a map was not made yet, and whether any has."""
+    call[0], call[1], call[2], call[3] = tile.shape[0], tile.shape[1], out.shape[0], out.shape[1]
+    call[6], call[7], call[8] = tile.ctypes.data, boxes.ctypes.data, turned.ctypes.data
+    call[9], call[10] = maps.ctypes.data, out.ctypes.data
     taps, blurred = np.int64(0), False
     for v in range(len(boxes)):
         blurred |= sigma[v] > 0
@@ -230,7 +252,7 @@ def _look_up(boxes, turned, sigma, sharp, out):  # type: ignore[no-untyped-def]
             row = sharp[boxes[v, 2 + axis if turned[v, 0] else 3 - axis]]
             if row[4] == 0:
                 return np.int64(-1), False
-            out[v, axis] = row
+            maps[v, axis] = row
             taps = max(taps, row[4])
     return taps, blurred
 
@@ -239,13 +261,6 @@ def _look_up(boxes, turned, sigma, sharp, out):  # type: ignore[no-untyped-def]
 def _sharp_addresses(size: int, extents: int) -> npt.NDArray[np.int64]:
     """Addresses of the maps without blur by extent, int64 [extents, 5]; 0 where one was not made yet."""
     return np.zeros((extents, 5), np.int64)
-
-
-def _work_space(size: int) -> npt.NDArray[np.uint8]:
-    """Work space of this thread, kept from tile to tile: fresh memory would have to be cleared by the system."""
-    if getattr(_room, "bytes", np.empty(0)).size < size:
-        _room.bytes = np.empty(size, np.uint8)
-    return _room.bytes
 
 
 def _render_portable(
