@@ -6,16 +6,23 @@ collection [TIFF 6.0 sections 2 and 15; BigTIFF].
 """
 
 import os
-import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 256, 257, 258, 259, 262, 277, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, JPEG_TABLES = 322, 323, 324, 325, 347
+TAGS = frozenset((
+    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS,
+    JPEG_TABLES,
+))  # fmt: skip
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1, 16: 8}
 MAX_DIRECTORIES = 64
 MAX_ENTRIES = 4096
+# Bytes in which nearly every directory fits.
+MOSTLY = 1024
 
 
 class LayoutError(Exception):
@@ -103,65 +110,72 @@ def tiled_images(fd: int) -> list[TiledImage]:
     """
     head = read_exactly(fd, 0, 16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
-    version = struct.unpack(f"{order}H", head[2:4])[0] if order else 0
-    if version not in (42, 43):
+    version = int.from_bytes(head[2:4], "little" if order == "<" else "big")
+    if not order or version not in (42, 43):
         raise LayoutError("no TIFF")
-    big = version == 43
-    at = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}I", head[4:8])[0]
+    entry = _entry_type(order, version == 43)
+    at = int.from_bytes(head[8:16] if version == 43 else head[4:8], "little" if order == "<" else "big")
     images: list[TiledImage] = []
     for _ in range(MAX_DIRECTORIES):
         if not at:
             return images
-        entries, at = _directory(fd, at, order, big)
+        entries, at = _directory(fd, at, entry)
         if TILE_WIDTH in entries:
             images.append(_image(fd, entries, order))
     raise LayoutError(f"more than {MAX_DIRECTORIES} directories")
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Type and count of an entry's values, where they are in the file, and their bytes if they are in the entry."""
+class _Entry(NamedTuple):
+    """The type and number of an entry's values, where they are in the file, and the first if it is in the entry."""
 
     kind: int
-    count: int
+    length: int
     at: int
-    inside: bytes
+    value: int | None
 
 
-def _directory(fd: int, at: int, order: str, big: bool) -> tuple[dict[int, _Entry], int]:
-    """A directory's entries of known types, by tag, and where the next one is (0: there is none)."""
-    length, entry, head = (8, 20, "HHQ") if big else (2, 12, "HHI")
-    n = struct.unpack(f"{order}{'Q' if big else 'H'}", read_exactly(fd, at, length))[0]
+@lru_cache(maxsize=4)
+def _entry_type(order: str, big: bool) -> np.dtype[np.void]:
+    """Tag, type, count and value (or the values' place) of an entry."""
+    word = f"{order}u{8 if big else 4}"
+    return np.dtype([("tag", f"{order}u2"), ("kind", f"{order}u2"), ("count", word), ("value", word)])
+
+
+def _directory(fd: int, at: int, form: np.dtype[np.void]) -> tuple[dict[int, _Entry], int]:
+    """A directory's entries of `TAGS` and known types, by tag, and where the next one is (0: there is none)."""
+    big, word = form.itemsize == 20, form["value"]
+    length, room = (8, 8) if big else (2, 4)
+    order: Literal["little", "big"] = "big" if word.str.startswith(">") else "little"
+    data = os.pread(fd, MOSTLY, at)
+    n = int.from_bytes(data[:length], order)
     if n > MAX_ENTRIES:
         raise LayoutError(f"a directory with {n} entries")
-    word = "Q" if big else "I"
-    room = struct.calcsize(f"{order}{word}")
-    data = read_exactly(fd, at + length, n * entry + room)
+    if len(data) < length + n * form.itemsize + room:
+        data = read_exactly(fd, at, length + n * form.itemsize + room)
+    end = length + n * form.itemsize
     entries = {}
-    for number in range(n):
-        tag, kind, count = struct.unpack_from(f"{order}{head}", data, number * entry)
-        place = at + length + number * entry + entry - room
-        if kind in SIZES:
-            inside = SIZES[kind] * count <= room
-            value = struct.unpack_from(f"{order}{word}", data, (number + 1) * entry - room)[0]
-            field = data[(number + 1) * entry - room : (number + 1) * entry] if inside else b""
-            entries[tag] = _Entry(kind, count, place if inside else value, field)
-    return entries, struct.unpack_from(f"{order}{word}", data, n * entry)[0]
+    for number, (tag, kind, count, value) in enumerate(np.frombuffer(data, form, n, length).tolist()):
+        if tag not in TAGS or kind not in SIZES:
+            continue
+        if SIZES[kind] * count > room:
+            entries[tag] = _Entry(kind, count, value, None)
+        else:  # values stand to the left
+            first = value >> 8 * (room - SIZES[kind]) if order == "big" else value & (1 << 8 * SIZES[kind]) - 1
+            entries[tag] = _Entry(kind, count, at + length + (number + 1) * form.itemsize - room, first)
+    return entries, int.from_bytes(data[end : end + room], order)
 
 
 def _image(fd: int, entries: dict[int, _Entry], order: str) -> TiledImage:
     def array(tag: int) -> Array:
         if tag not in entries or entries[tag].kind not in (3, 4, 16):
             raise LayoutError(f"tag {tag} is missing or of an unknown type")
-        return Array(entries[tag].at, entries[tag].count, f"{order}u{SIZES[entries[tag].kind]}")
+        return Array(entries[tag].at, entries[tag].length, f"{order}u{SIZES[entries[tag].kind]}")
 
     def number(tag: int, default: int | None = None) -> int:
         if tag not in entries and default is not None:
             return default
-        values, inside = array(tag), entries[tag].inside if tag in entries else b""
-        if inside:  # without reading the file once more
-            return int.from_bytes(inside[: SIZES[entries[tag].kind]], "little" if order == "<" else "big")
-        return values.read(fd, 0, 1)[0]
+        values, value = array(tag), entries[tag].value if tag in entries else None
+        return values.read(fd, 0, 1)[0] if value is None else value
 
     tables = entries.get(JPEG_TABLES)
     bits = array(BITS) if BITS in entries else None
@@ -174,7 +188,7 @@ def _image(fd: int, entries: dict[int, _Entry], order: str) -> TiledImage:
         number(PHOTOMETRIC, 0),
         number(SAMPLES, 1) if number(PLANAR, 1) == 1 else 0,
         bits is not None and set(bits.read(fd, 0, min(bits.count, 4))) == {8},
-        read_exactly(fd, tables.at, tables.count) if tables and tables.count < 1 << 16 else b"",
+        read_exactly(fd, tables.at, tables.length) if tables and tables.length < 1 << 16 else b"",
         array(TILE_OFFSETS),
         array(TILE_COUNTS),
     )

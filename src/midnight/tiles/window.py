@@ -69,8 +69,9 @@ def plan(record: TissueRecord, size: int, mpp: float) -> Window | None:
 
     Where the slide is coarser than `mpp`, the window is smaller than the tile and is scaled up.
     """
-    level = nearest_finer(record.level_mpps, mpp)
-    scale = mpp / record.level_mpps[level]
+    mpps = record.level_mpps
+    level = nearest_finer(mpps, mpp)
+    scale = mpp / mpps[level]
     reduce = next((factor for factor in FACTORS if LEFT[0] <= scale / factor <= LEFT[1]), 1)
     side = size * (1.0 if abs(scale / reduce - 1) <= NATIVE else scale / reduce)
     pixels = math.ceil(side - 1e-6)
