@@ -19,7 +19,7 @@ from .timing import Side
 BATCH = 64
 SEED = 11
 MPPS = (0.25, 0.5, 1.0, 2.0)
-SHARED_READS = 8
+SHARED_READS = (8, 16)
 NONE, HED, CROPS = "a", "b", "c"
 
 PLAIN_CROPS = Crops(jitter_p=0.0, grayscale_p=0.0, blur_p=(0.0, 0.0, 0.0), solarize_p=0.0)

@@ -1,8 +1,11 @@
-"""The same with worker processes: our stream and the peer's own dataset, each in a DataLoader."""
+"""The same with worker processes: our stream and the peer's own dataset, each in a DataLoader; and with threads."""
 
+import contextlib
+import queue
 import statistics
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ PREFETCH = 2
 # Batches that are dropped before the clock starts: those that workers had time to prepare meanwhile.
 WARM_UP = WORKERS * PREFETCH + 2
 
-Loader = tuple[Callable[[], "DataLoader[Any]"], int]
+Loader = tuple[Callable[[], Iterable[dict[str, Any]]], int]
 """What makes a loader, and the batches of warm-up that it needs."""
 
 
@@ -35,7 +38,30 @@ def peer_loader(slides: list[Path]) -> "DataLoader[Any]":
     return DataLoader(data, batch_size=BATCH, num_workers=WORKERS, prefetch_factor=PREFETCH)
 
 
-def throughput(loader: "DataLoader[Any]", seconds: float, warm_up: int = 0) -> float:
+def our_threads(index: Path, setting: ours.Setting) -> Iterator[dict[str, Any]]:
+    """Batches from as many threads as there would be workers, each with a stream of its own."""
+    ready: queue.Queue[dict[str, Any]] = queue.Queue(WORKERS * PREFETCH)
+    over = threading.Event()
+
+    def run(rank: int) -> None:
+        batches = iter(ours.make_stream(index, setting, batch=BATCH, rank=rank, world=WORKERS))
+        while not over.is_set():
+            ready.put(next(batches))
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        while True:
+            yield ready.get(timeout=60)
+    finally:
+        over.set()
+        while any(thread.is_alive() for thread in threads):
+            with contextlib.suppress(queue.Empty):
+                ready.get(timeout=0.05)
+
+
+def throughput(loader: Iterable[dict[str, Any]], seconds: float, warm_up: int = 0) -> float:
     """Tiles/s of a fresh loader; its start, and `warm_up` batches of that, are not counted."""
     batches = iter(loader)
     for _ in range(WARM_UP + warm_up):
@@ -63,8 +89,10 @@ def measure(loaders: dict[str, Loader], repetitions: int, seconds: float) -> dic
 
 
 def report(index: Path, slides: list[Path], settings: dict[str, ours.Setting], repetitions: int, seconds: float) -> Any:
-    """Tiles/s of all with 2 workers in mode c, and ours as multiples of the peer's."""
+    """Tiles/s of all with 2 workers in mode c (the first also with threads), and ours as multiples of the peer's."""
     loaders: dict[str, Loader] = {"peer": (partial(peer_loader, slides), 0)}
+    threaded = next(iter(settings))
+    loaders[f"{threaded}, threads"] = partial(our_threads, index, settings[threaded]), 0
     for name, setting in settings.items():
         loaders[name] = partial(our_loader, index, setting), setting.warm_up
     speeds = measure(loaders, repetitions, seconds)

@@ -3,9 +3,15 @@
 Sample i is a function of (seed, i) alone: its slide, position, stains and crops come from counter-based generators
 keyed by both. So the data do not depend on the number of workers, and a run that resumes at step k starts there,
 with nothing replayed and nothing skipped through. (For slides that vanish meanwhile see `midnight.tiles.drawer`.)
+
+**Processes, not threads.** On two cores two threads give a tenth more tiles than two processes (735 against 660 per s,
+`benchmarks/tiles.py`), since batches need no shared memory. But a tenth of the work holds Python's lock: eight threads
+would hold up each other and, worse, the training loop that shares the lock with them. And a decoder that crashes takes
+a worker with it, not the run.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -110,26 +116,30 @@ class TileStream(IterableDataset[Batch]):
             self._source.close()
 
     def _batch(self, indexes: Sequence[int], generators: Generators) -> Batch:
-        arrays = self._arrays(len(indexes))
+        pixels = self._empty(len(indexes))
+        arrays = [images.numpy() for images in pixels.values()]
         facts: list[tuple[int, int, float, int, int]] = []
         # Few at a time, so that a tile is still in the processor's cache when it is augmented.
         for part in _parts(indexes, self._source.chunk):
             for index, tile in zip(part, self._source.tiles(part), strict=True):
-                self._write(tile, index, generators, [array[len(facts)] for array in arrays.values()])
+                self._write(tile, index, generators, [array[len(facts)] for array in arrays])
                 facts.append((tile.slide, tile.cohort, tile.mpp, tile.x, tile.y))
-        pixels = {name: _tensor(array) for name, array in arrays.items()}
+        pixels = {
+            name: images.permute(0, 1, 4, 2, 3) if images.ndim == 5 else images for name, images in pixels.items()
+        }
         columns = zip(("slide", "cohort", "mpp", "x", "y"), zip(*facts, strict=True), strict=True)
         rest = {name: torch.tensor(values, dtype=_TYPES.get(name, torch.int64)) for name, values in columns}
         return pixels | rest | {"index": torch.tensor(indexes)}
 
-    def _arrays(self, count: int) -> dict[str, np.ndarray]:
-        """A batch's pixels, uint8, not yet written."""
+    def _empty(self, count: int) -> Batch:
+        """A batch's pixels, not yet written: tiles, or crops as [B, n, h, w, 3]."""
         if self._raw:
-            return {"tiles": np.empty((count, self._tiles.size, self._tiles.size, 3), np.uint8)}
+            return {"tiles": _uint8(count, self._tiles.size, self._tiles.size, 3)}
         crops = self._crops
-        whole = np.empty((count, 2, crops.global_size, crops.global_size, 3), np.uint8)
-        local = np.empty((count, crops.n_local, crops.local_size, crops.local_size, 3), np.uint8)
-        return {"global_crops": whole, "local_crops": local}
+        return {
+            "global_crops": _uint8(count, 2, crops.global_size, crops.global_size, 3),
+            "local_crops": _uint8(count, crops.n_local, crops.local_size, crops.local_size, 3),
+        }
 
     def _write(self, tile: DrawnTile, index: int, generators: Generators, places: Sequence[np.ndarray]) -> None:
         if self._raw:
@@ -146,10 +156,12 @@ def _parts(indexes: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 _TYPES = {"mpp": torch.float64}
 
 
-def _tensor(images: np.ndarray) -> torch.Tensor:
-    """Tiles as they are; crops [B, n, h, w, 3] seen as [B, n, 3, h, w]."""
-    tensor = torch.from_numpy(images)
-    return tensor.permute(0, 1, 4, 2, 3) if tensor.ndim == 5 else tensor
+def _uint8(*shape: int) -> torch.Tensor:
+    """Memory for pixels; a loader's worker has it shared, so that the main process gets the batch without a copy."""
+    if get_worker_info() is None or not math.prod(shape):
+        return torch.from_numpy(np.empty(shape, np.uint8))
+    shared = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(shared, 0, torch.Size(shape))
 
 
 def _online(
