@@ -161,7 +161,7 @@ def _uint8(*shape: int) -> torch.Tensor:
     if get_worker_info() is None or not math.prod(shape):
         return torch.from_numpy(np.empty(shape, np.uint8))
     shared = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(shared, 0, torch.Size(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(shared).view(shape)
 
 
 def _online(
