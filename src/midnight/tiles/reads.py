@@ -22,15 +22,15 @@ first LANES steps after a start decode all of theirs.
 goes on where it was. A worker of W makes every W-th batch: where W divides LANES (1, 2, 3, 4, 6, 8, 12, 24) each
 read is decoded by one worker, once. Otherwise several decode the same read: as exact, but slower.
 
-**What it saves and costs.** On six generated slides, one core, 256 px tiles, drawing and both filters: independent
-tiles take 2.1 ms each; from reads of 512 px 4 tiles take 1.3 ms each (1.6 times as fast), 8 take 0.72 (2.9), 16 take
-0.50 (4.1); 8 from 724 px 1.2 (1.7), from 384 px 0.47 (4.4). The mean colours of a read's tiles have an intra-class
+**What it saves and costs.** Drawing and both filters on one core (`benchmarks/tiles.py`, 256 px tiles): independent
+tiles take 1.5 ms each, 8 from reads of 512 px 0.61 (2.5 times as fast), 16 take 0.44 (3.5); with stains and crops 2.1,
+1.5 and 1.3 ms. The mean colours of a read's tiles have an intra-class
 correlation of 0.80 at 512 px (where two tiles overlap by 45 % on average), 0.65 at 724 and 0.56 at 1024 px, those of
 independent tiles of the same slide and mpp one of about 0.5. In batches of 64 the share of pairs from the same slide
 stays what it was (0.174 against 0.172), and pairs of one read do not occur.
 
 **Memory.** All workers of a rank together keep LANES · batch_size · (T − 1) / 2 tiles: for 64 tiles of 256 px per
-batch and 8 per read 1.1 GB. Where W does not divide LANES, up to twice that per worker.
+batch and 8 per read 1.1 GB, 16 per read 2.3 GB. Where W does not divide LANES, up to twice that per worker.
 """
 
 import logging
