@@ -17,7 +17,7 @@ from midnight.provenance import git_commit
 
 PACKAGES = (
     "midnight", "wsistream", "numpy", "numba", "torch", "opencv-python-headless", "openslide-python", "openslide-bin",
-    "simplejpeg", "tifffile", "imagecodecs", "pyarrow",
+    "simplejpeg", "tifffile", "imagecodecs", "pyarrow", "timm", "xformers",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from midnight.errors import ConfigError
+from midnight.ssl import blocks
 from midnight.ssl.network import build_student, teacher_of, update_teacher
 from tests.ssl.tiny import tiny_recipe
 
@@ -49,3 +50,14 @@ def test_seed_decides_the_init_and_heads_do_not_touch_the_backbone() -> None:
 def test_crops_that_do_not_fit_are_named() -> None:
     with pytest.raises(ConfigError, match=r"crops\.local_size: 15 px"):
         build_student(tiny_recipe(crops={"local_size": 15}))
+
+
+def test_recipe_keys_reach_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BACKEND", "eager")
+    plain = build_student(tiny_recipe())
+    asked = build_student(tiny_recipe(training={"compile": True, "activation_checkpointing": True}))
+    assert (plain.backbone.compiled, plain.backbone.checkpointing) == (False, False)
+    for network in (asked, teacher_of(asked)):
+        assert network.backbone.checkpointing
+        assert all(block._compiled_call_impl is not None for block in network.backbone.vit.blocks)
+    assert plain.state_dict().keys() == asked.state_dict().keys()

@@ -1,9 +1,13 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.masking import step_masks
-from midnight.ssl.network import Network, build_student, teacher_of
+from midnight.ssl.network import Network, build_student, teacher_of, update_teacher
 from midnight.ssl.step import Batch, compute_losses, normalise, prepare, regularize
 from tests.ssl.tiny import batch_at, tiny_recipe
 
@@ -46,6 +50,59 @@ def test_gradients_reach_every_parameter_of_the_student_and_none_of_the_teacher(
     without = [name for name, p in student.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+class Waits(TorchDispatchMode):
+    """Notes operations for whose result the host waits on a GPU: values and numbers of elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        indices = args[1] if name.startswith("index") and isinstance(args[1], list | tuple) else ()
+        masked = any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in indices)
+        if masked or name in ("_local_scalar_dense", "nonzero", "masked_select", "unique2", "repeat_interleave"):
+            self.found.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("regularizer", ["kde", "koleo"])
+def test_a_prepared_batch_needs_no_waiting_for_the_device(regularizer: str) -> None:
+    student = build_student(tiny_recipe()).train()
+    teacher, batch = teacher_of(student), make_batch()
+    with Waits() as waits:
+        loss = compute_losses(student, teacher, batch, 0.05, tiny_recipe(loss={"regularizer": regularizer}).loss).total
+        loss.backward()
+        update_teacher(student, teacher, 0.9)
+    assert waits.found == set()
+    with Waits() as waits:
+        compute_losses(student, teacher, replace(batch, hidden=None), 0.05, tiny_recipe().loss)
+    assert waits.found == {"nonzero"}
+
+
+def test_where_hidden_patches_lie_is_known_or_found() -> None:
+    batch = make_batch()
+    assert batch.hidden is not None
+    assert torch.equal(replace(batch, hidden=None).rows, batch.hidden)
+    assert torch.equal(batch.masks.flatten()[batch.hidden], torch.ones(len(batch.hidden), dtype=torch.bool))
+
+
+@pytest.mark.parametrize("change", [{}, {"activation_checkpointing": True}])
+def test_losses_are_those_of_separate_passes(change: dict[str, bool]) -> None:
+    recipe = tiny_recipe(backbone={"drop_path": 0.0}, training=change)
+    student = build_student(recipe).train()
+    teacher, batch = teacher_of(student), make_batch()
+    gradients = []
+    for packable in (True, False):
+        student.backbone.packable = packable
+        student.zero_grad()
+        losses = compute_losses(student, teacher, batch, 0.05, recipe.loss)
+        losses.total.backward()
+        gradients.append([losses.total.detach(), *(value.grad for value in student.parameters())])
+    for packed, separate in zip(*gradients, strict=True):
+        torch.testing.assert_close(packed, separate, atol=1e-5, rtol=1e-4)
 
 
 def test_without_hidden_patches_ibot_is_zero() -> None:

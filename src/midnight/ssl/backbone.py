@@ -1,21 +1,27 @@
 """The vision transformer: timm's, with masked patches."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
 
 import timm
 import torch
 from timm.layers import DropPath, LayerScale
 from timm.models import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from midnight.config import Backbone
 from midnight.errors import ConfigError
+from midnight.ssl.blocks import compile_blocks, drop_rates, make_packable
+from midnight.ssl.packing import pack, unpack
+from midnight.ssl.residual import draw_kept
 
 
-@dataclass(frozen=True)
-class Features:
-    """Normalised output tokens of B images: cls [B, D], registers [B, R, D], patches [B, N, D]."""
+class Features(NamedTuple):
+    """Normalised output tokens of B images: cls [B, D], registers [B, R, D], patches [B, N, D].
+
+    A tuple, since FSDP must find the tensors in it to hang its hooks for the backward pass on them.
+    """
 
     cls: Tensor
     registers: Tensor
@@ -81,23 +87,76 @@ def check_sizes(patch_size: int, **sizes: int) -> None:
 class MaskedViT(nn.Module):
     """A timm vision transformer that sees a learned token in place of masked patches."""
 
-    def __init__(self, vit: VisionTransformer) -> None:
+    def __init__(self, vit: VisionTransformer, checkpointing: bool = False) -> None:
+        """Wrap a model; its blocks are changed in place to take packed tokens.
+
+        Args:
+            vit: the model.
+            checkpointing: whether a block's activations are computed again in the backward pass, not kept.
+        """
         super().__init__()
         self.vit = vit
         self.mask_token = nn.Parameter(torch.zeros(vit.embed_dim))
+        self.checkpointing = checkpointing
+        self.packable = make_packable(vit)
+        self.compiled = False
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks in place (see `blocks.compile_blocks`)."""
+        compile_blocks(self.vit)
+        self.compiled = True
 
     @property
     def patch_size(self) -> int:
         """Side of a patch, px."""
         return self.vit.patch_embed.patch_size[0]
 
-    def forward(self, images: Tensor, masks: Tensor | None = None) -> Features:
-        """Features of normalised images float [B, 3, H, W]; bool masks [B, N] mark patches that are hidden."""
+    @overload
+    def forward(self, images: Tensor, masks: Tensor | None = None) -> Features: ...
+
+    @overload
+    def forward(self, images: Sequence[Tensor], masks: Tensor | None = None) -> list[Features]: ...
+
+    def forward(self, images: Tensor | Sequence[Tensor], masks: Tensor | None = None) -> Features | list[Features]:
+        """Features of normalised images float [B, 3, H, W]; bool masks [B, N] mark patches that are hidden.
+
+        A list of images of different sizes goes through the blocks together, packed, and gives a list; masks then
+        belong to the first. Blocks that are not timm's plain ones take one size after the other. Results are the
+        same but for stochastic depth, which saves work on packed tokens and is drawn otherwise.
+        """
+        if isinstance(images, Tensor):
+            return self._separate(self._embed(images, masks))
+        tokens = [self._embed(crops, None if number else masks) for number, crops in enumerate(images)]
+        return self._packed(tokens) if self.packable else [self._separate(each) for each in tokens]
+
+    def _embed(self, images: Tensor, masks: Tensor | None) -> Tensor:
+        """The tokens [B, T, D] that enter the first block."""
         tokens = self.vit.patch_embed(images)
         if masks is not None:
             hidden = masks.view(*tokens.shape[:3], 1)
             tokens = torch.where(hidden, self.mask_token.to(tokens.dtype), tokens)
-        tokens = self.vit.norm_pre(self.vit._pos_embed(tokens))
-        tokens = self.vit.norm(self.vit.blocks(tokens))
+        embedded: Tensor = self.vit.norm_pre(self.vit._pos_embed(tokens))
+        return embedded
+
+    def _separate(self, tokens: Tensor) -> Features:
+        for block in self.vit.blocks:
+            tokens = self._run(block, tokens)
+        return self._features(self.vit.norm(tokens))
+
+    def _packed(self, groups: Sequence[Tensor]) -> list[Features]:
+        tokens, layout = pack(groups)
+        kept = draw_kept(layout, drop_rates(self.vit), tokens.device)
+        for block, samples in zip(self.vit.blocks, kept, strict=True):
+            tokens = self._run(block, tokens, layout=layout, kept=samples)
+        return [self._features(each) for each in unpack(self.vit.norm(tokens), layout)]
+
+    def _run(self, block: nn.Module, tokens: Tensor, **arguments: Any) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            out: Tensor = checkpoint(block, tokens, use_reentrant=False, **arguments)
+        else:
+            out = block(tokens, **arguments)
+        return out
+
+    def _features(self, tokens: Tensor) -> Features:
         prefix = self.vit.num_prefix_tokens
         return Features(tokens[:, 0], tokens[:, 1:prefix], tokens[:, prefix:])

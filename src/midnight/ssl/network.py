@@ -33,24 +33,28 @@ def build_student(recipe: Recipe) -> Network:
     """The student at random init; the backbone's weights depend on `recipe.seed` and the architecture only.
 
     Raises:
-        ConfigError: timm can't build the backbone, or a crop's size does not fit its patches.
+        ConfigError: timm can't build the backbone, a crop's size does not fit its patches, or torch can't compile.
     """
     torch.manual_seed(recipe.seed)
     vit = build_vit(recipe.backbone, recipe.crops.global_size, recipe.backbone.drop_path)
     check_sizes(vit.patch_embed.patch_size[0], global_size=recipe.crops.global_size, local_size=recipe.crops.local_size)
     dino_head = DINOHead(vit.embed_dim, recipe.heads)
     ibot_head = None if recipe.heads.shared else DINOHead(vit.embed_dim, recipe.heads)
-    return Network(MaskedViT(vit), dino_head, ibot_head)
+    backbone = MaskedViT(vit, recipe.training.activation_checkpointing)
+    if recipe.training.compile:
+        backbone.compile_blocks()
+    return Network(backbone, dino_head, ibot_head)
 
 
 def teacher_of(student: Network) -> Network:
     """A copy of the student that is never trained and drops no paths."""
     teacher = copy.deepcopy(student)
+    if student.backbone.compiled:  # what was compiled is not copied
+        teacher.backbone.compile_blocks()
     return teacher.requires_grad_(False).eval()
 
 
 @torch.no_grad()
 def update_teacher(student: Network, teacher: Network, momentum: float) -> None:
     """Exponential moving average: teacher ← momentum · teacher + (1 − momentum) · student."""
-    for mean, value in zip(teacher.parameters(), student.parameters(), strict=True):
-        mean.lerp_(value, 1 - momentum)
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)

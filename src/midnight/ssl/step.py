@@ -1,5 +1,6 @@
 """One micro-step: from a batch of crops to the loss."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 
 from midnight.config import Crops, Loss
+from midnight.ssl.backbone import Features
 from midnight.ssl.loss.dino import dino_loss
-from midnight.ssl.loss.ibot import ibot_loss
+from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.loss.koleo import koleo_loss
 from midnight.ssl.loss.sinkhorn import sinkhorn
@@ -19,12 +21,19 @@ from midnight.ssl.network import Network
 class Batch:
     """Crops of B tiles, normalised: global_crops [2·B, 3, G, G] and local_crops [L·B, 3, S, S] (None if L = 0),
 
-    all first views before all second views; masks bool [2·B, N] of hidden patches.
+    all first views before all second views; masks bool [2·B, N] of hidden patches; hidden int64 [M], where those lie
+    among all 2·B·N patches (None: `rows` finds them in the masks, for which a GPU has to be waited for).
     """
 
     global_crops: Tensor
     local_crops: Tensor | None
     masks: Tensor
+    hidden: Tensor | None = None
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """Where the hidden patches lie among all patches: int64 [M]."""
+        return hidden_rows(self.masks) if self.hidden is None else self.hidden
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,12 @@ class Losses:
     targets: Targets
 
 
+@functools.lru_cache(maxsize=16)
+def _statistics(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Values per channel [1, 3, 1, 1] on the device, kept: each copy there would wait for it."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
+
+
 def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
     """Crops [B, V, 3, H, W] as normalised float32 [V·B, 3, H, W] on `device`, all first views first.
 
@@ -56,8 +71,7 @@ def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
     flat = crops.to(device, non_blocking=True).transpose(0, 1).flatten(0, 1)
     if flat.is_floating_point():
         return flat
-    mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (config.mean, config.std))
-    return (flat.float() / 255 - mean) / std
+    return (flat.float() / 255 - _statistics(config.mean, device)) / _statistics(config.std, device)
 
 
 def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: torch.device) -> Batch:
@@ -65,7 +79,7 @@ def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: tor
 
     Args:
         raw: `global_crops` [B, 2, 3, G, G], `local_crops` [B, L, 3, S, S]: uint8, or float32 and normalised.
-        masks: bool [2·B, N].
+        masks: bool [2·B, N], on the CPU.
         config: mean and standard deviation.
         device: where to.
     """
@@ -73,8 +87,19 @@ def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: tor
     return Batch(
         normalise(raw["global_crops"], config, device),
         normalise(local, config, device) if local.shape[1] else None,
-        masks.to(device, non_blocking=True),
+        _send(masks, device),
+        _send(hidden_rows(masks), device),
     )
+
+
+def _send(values: Tensor, device: torch.device) -> Tensor:
+    """Small values on the device, without waiting for it: from pinned memory where that is a GPU."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def _hidden_patches(features: Features, hidden: Tensor) -> Tensor:
+    """Embeddings [M, D] of the hidden patches."""
+    return features.patches.flatten(0, 1).index_select(0, hidden)
 
 
 @torch.no_grad()
@@ -82,7 +107,7 @@ def teacher_targets(teacher: Network, batch: Batch, temperature: float, iteratio
     """What the student shall predict: Sinkhorn–Knopp over the CLS tokens and over the hidden patches of all ranks."""
     features = teacher.backbone(batch.global_crops)
     dino = sinkhorn(teacher.dino_head(features.cls), temperature, iterations)
-    ibot = sinkhorn(teacher.ibot_head(features.patches[batch.masks]), temperature, iterations)
+    ibot = sinkhorn(teacher.ibot_head(_hidden_patches(features, batch.rows)), temperature, iterations)
     return Targets(dino.unflatten(0, (2, -1)), ibot, features.cls)
 
 
@@ -106,17 +131,17 @@ def compute_losses(
 ) -> Losses:
     """DINO + iBOT + λ · regularizer of one batch.
 
-    The student sees the global crops with hidden patches, the teacher without.
+    The student sees the global crops with hidden patches, the teacher without. The student's crops of both sizes go
+    through its blocks together.
     """
     targets = teacher_targets(teacher, batch, teacher_temperature, config.sinkhorn_iterations)
-    seen = student.backbone(batch.global_crops, batch.masks)
-    crops = [student.dino_head(seen.cls)]
-    if batch.local_crops is not None:
-        crops.append(student.dino_head(student.backbone(batch.local_crops).cls))
-    logits = torch.cat(crops).unflatten(0, (-1, targets.dino.shape[1]))
+    crops = [batch.global_crops] if batch.local_crops is None else [batch.global_crops, batch.local_crops]
+    seen, *others = student.backbone(crops, batch.masks)
+    tokens = torch.cat([seen.cls, *(features.cls for features in others)])
+    logits = student.dino_head(tokens).unflatten(0, (-1, targets.dino.shape[1]))
     dino = dino_loss(logits, targets.dino, config.student_temperature)
-    hidden = student.ibot_head(seen.patches[batch.masks])
-    ibot = ibot_loss(hidden, targets.ibot, batch.masks, config.student_temperature)
+    patches = student.ibot_head(_hidden_patches(seen, batch.rows))
+    ibot = ibot_loss(patches, targets.ibot, batch.masks, config.student_temperature, batch.rows)
     regularizer = regularize(seen.cls, config)
     total = config.dino * dino + config.ibot * ibot + config.regularizer_weight * regularizer
     return Losses(total, dino, ibot, regularizer, logits[:2].detach(), targets)

@@ -1,7 +1,7 @@
 import torch
 from lightly.loss import IBOTPatchLoss
 
-from midnight.ssl.loss.ibot import ibot_loss, mask_weights
+from midnight.ssl.loss.ibot import hidden_rows, ibot_loss, mask_weights
 
 
 def masks() -> torch.Tensor:
@@ -26,6 +26,12 @@ def test_every_crop_with_a_mask_weighs_the_same() -> None:
     mask[0, :1], mask[1, :5] = True, True
     weights = mask_weights(mask)
     torch.testing.assert_close(weights, torch.tensor([1.0] + [0.2] * 5))
+
+
+def test_hidden_rows_are_those_of_boolean_indexing() -> None:
+    mask, patches = masks().flatten(1), torch.randn(4, 16, 3)
+    assert torch.equal(patches.flatten(0, 1)[hidden_rows(mask)], patches[mask])
+    assert torch.equal(mask_weights(mask), mask_weights(mask, hidden_rows(mask)))
 
 
 def test_no_hidden_patch_is_a_loss_of_zero_with_a_gradient() -> None:

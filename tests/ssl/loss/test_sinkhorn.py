@@ -30,3 +30,10 @@ def test_no_rows_are_no_rows() -> None:
 
 def test_low_precision_goes_in_and_float32_comes_out() -> None:
     assert sinkhorn(torch.rand(4, 6).bfloat16(), 0.04).dtype == torch.float32
+
+
+def test_the_teachers_logits_are_left_as_they_are() -> None:
+    logits = torch.rand(5, 6)
+    before = logits.clone()
+    sinkhorn(logits, 0.04)
+    assert torch.equal(logits, before)

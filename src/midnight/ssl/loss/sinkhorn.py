@@ -17,15 +17,14 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
         temperature: divides the logits.
         iterations: rounds of column, then row normalisation.
     """
-    scaled = logits.float() / temperature
+    # Everything happens in one float32 copy: [hidden patches, prototypes] is the largest tensor of a step.
+    targets = logits.to(torch.float32, copy=True).div_(temperature)
     # A shift of all logits leaves the result as it is and keeps exp within float32.
-    largest = scaled.max() if scaled.numel() else scaled.new_tensor(-torch.inf)
-    targets = torch.exp(scaled - distributed.all_max(largest.clone()))
-    rows = distributed.all_sum(targets.new_tensor(float(targets.shape[0])))
-    targets /= distributed.all_sum(targets.sum())
+    largest = targets.max() if targets.numel() else targets.new_full((), -torch.inf)
+    targets.sub_(distributed.all_max(largest)).exp_()
+    tiny = torch.finfo(targets.dtype).tiny
+    # Columns of sum 1 instead of 1/K, rows of sum 1 instead of 1/N: the next round takes such factors out again.
     for _ in range(iterations):
-        targets /= distributed.all_sum(targets.sum(dim=0, keepdim=True)).clamp_min(torch.finfo(targets.dtype).tiny)
-        targets /= targets.shape[1]
-        targets /= targets.sum(dim=1, keepdim=True).clamp_min(torch.finfo(targets.dtype).tiny)
-        targets /= rows
-    return targets * rows
+        targets /= distributed.all_sum(targets.sum(dim=0, keepdim=True)).clamp_min(tiny)
+        targets /= targets.sum(dim=1, keepdim=True).clamp_min(tiny)
+    return targets
