@@ -1,10 +1,20 @@
 # Training runs. Checkpoints and metrics.jsonl are no declared outputs: Snakemake would delete them before a retry.
+import signal
+
+# Slurm's warning reaches every process of a job: only training answers it. What Snakemake starts ignores it too.
+if not workflow.is_main_process:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 rule train:
     input:
         indices=lambda wildcards: [
             layout.tissue_index(cohort) for cohort in cfg.runs[wildcards.run].cohorts
+        ],
+        # ancient: only the labels of the probe; a change of slides comes with the indices
+        manifests=lambda wildcards: [
+            ancient(layout.manifest(cohort))
+            for cohort in cfg.runs[wildcards.run].cohorts
         ],
         parent=lambda wildcards: parent_files(wildcards.run),
         tiles=lambda wildcards: drawn_tiles(wildcards.run),
@@ -15,6 +25,9 @@ rule train:
         layout.log("train", "{run}"),
     benchmark:
         layout.benchmark("train", "{run}")
+    # A run longer than its time limit goes on in the next job, from the checkpoint that the warning made it save.
+    # Only the main process starts again: within a job there is no time left.
+    retries: 5 if workflow.is_main_process and not cfg.demo else 0
     conda:
         CONDA
     threads: workflow.cores if cfg.demo else 8
@@ -23,6 +36,7 @@ rule train:
         runtime=lambda wildcards: 60 if cfg.demo else 10_080,
         gres=lambda wildcards: gpu_resources(wildcards.run)[0],
         nodes=lambda wildcards: gpu_resources(wildcards.run)[1],
+        slurm_extra="--signal=USR1@120",
     params:
         recipe=lambda wildcards: plain(recipes[wildcards.run]),
         cohorts=lambda wildcards: cfg.runs[wildcards.run].cohorts,

@@ -5,8 +5,10 @@ class MidnightError(Exception):
     """Something asked for can't be done.
 
     The message is one line: which file or key, what is wrong with it, what to do about it.
-    The command line and the workflow's scripts print it without a traceback.
+    The command line and the workflow's scripts print it without a traceback; scripts exit with `status`.
     """
+
+    status = 1
 
 
 class ConfigError(MidnightError):

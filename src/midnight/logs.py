@@ -22,7 +22,7 @@ def setup(level: int = logging.INFO) -> None:
 def redirect(log: str | Path) -> Iterator[None]:
     """Send standard output and error, also of child processes and C libraries, to the file `log`.
 
-    A `MidnightError` ends the script with status 1 and its one line on the real standard error; any
+    A `MidnightError` ends the script with its status and its one line on the real standard error; any
     other exception too, with the traceback in the log.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def redirect(log: str | Path) -> Iterator[None]:
     try:
         yield
     except MidnightError as error:
-        status = 1
+        status = error.status
         _tell(terminal, f"error: {error}")
         logging.getLogger("midnight").error("%s", error)
     except Exception as error:

@@ -119,7 +119,7 @@ def _tissue(i: int) -> TissueRecord:
     return TissueRecord(f"s{i:02d}", f"s{i:02d}.svs", **sizes, packed=pack(mask), jpeg=buffer.getvalue())
 
 
-def write_run(folder: Path, steps: int = 200) -> Path:
+def write_run(folder: Path, steps: int = 200, probe: bool = False, data: str = "demo") -> Path:
     rng = np.random.default_rng(1)
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -141,6 +141,15 @@ def write_run(folder: Path, steps: int = 200) -> Path:
                 | {"mean_cosine": 0.9 - 0.5 * t, "entropy": 5 - t, "prototype_entropy": 4 + t, "images_per_s": 40.0}
             )
         )
+    if probe:
+        lines += [json.dumps({"step": 0, "knn": 0.31, "knn_random_init": 0.31, "probe_rank": 9.0})]
+        lines += [
+            json.dumps({"step": step, "knn": 0.6 - 2 / step, "rank": 4 + step / 50, "probe_rank": 9 + step / 10})
+            for step in range(20, steps + 1, 20)
+        ]
+        facts = {"labels": "slide", "names": ["a", "b", "c", "d"], "train": 40, "test": 38}
+        (folder / "probe.json").write_text(json.dumps(facts))
+        (folder / "model.json").write_text(json.dumps({"data": data}))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     recipe = {
         "name": "demo",
@@ -192,7 +201,10 @@ def write_figures(folder: Path, runs: dict[str, Path], index: Path, scores: list
 def write_example(folder: Path, data: str = "demo") -> ReportInputs:
     """A complete example; the returned inputs point into `folder`."""
     scores = write_scores(folder / "scores", data)
-    runs = {"demo": write_run(folder / "models" / "demo"), "demo-hr": write_run(folder / "models" / "demo-hr", 80)}
+    runs = {
+        "demo": write_run(folder / "models" / "demo", probe=True, data=data),
+        "demo-hr": write_run(folder / "models" / "demo-hr", 80),
+    }
     index = write_tissue(folder / "tissue")
     config = {"results_dir": "results/demo", "data": data, "gdc": {"api": "http://user:secret@localhost:80/"}}
     return ReportInputs(

@@ -45,6 +45,33 @@ def test_metrics_pass_over_broken_lines_and_nan_and_keep_the_last_of_a_step(tmp_
     assert series["dino"][1].tolist() == [1.0]
 
 
+def panels(svg: Path) -> int:
+    return svg.read_text().count('<g id="axes_')
+
+
+def test_a_probed_run_shows_knn_beside_random_init_and_rank(tmp_path: Path) -> None:
+    for probe in (False, True):
+        metrics = write_run(tmp_path / f"{probe}", probe=probe) / "metrics.jsonl"
+        figures.draw_curves(metrics, tmp_path / f"curves-{probe}.svg", "demo")
+    plain, probed = (read_figure(tmp_path / f"curves-{probe}.svg") for probe in (False, True))
+    assert panels(tmp_path / "curves-True.svg") == panels(tmp_path / "curves-False.svg") + 2 == 8
+    assert "stroke-dasharray" in (tmp_path / "curves-True.svg").read_text()
+    assert "kNN accuracy from 0.31 to 0.59" in probed.alt
+    assert "kNN accuracy 0.59, random init 0.31, chance 0.25" in probed.caption
+    assert "on 40 + 38 tiles of the run's own slides, labelled by 4 slides" in probed.caption
+    assert probed.alt.startswith("Demo data. ") and probed.caption.startswith("Demo data. ")
+    assert "kNN" not in plain.caption and "Demo data" not in plain.alt
+
+
+def test_a_probe_without_its_facts_still_shows(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", probe=True)
+    (run / "probe.json").write_text("[cut o")
+    (run / "model.json").write_text(json.dumps({"data": "real"}))
+    figures.draw_curves(run / "metrics.jsonl", tmp_path / "curves-x.svg", "x")
+    caption = read_figure(tmp_path / "curves-x.svg").caption
+    assert "kNN accuracy 0.59, random init 0.31." in caption and "Demo data" not in caption
+
+
 def test_smoothing_and_thinning() -> None:
     assert smooth(np.array([1.0, 2.0, 3.0]), 3).tolist() == [1.5, 2.0, 2.5]
     steps, values = thin(np.arange(5000), np.arange(5000.0), 100)

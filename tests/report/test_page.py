@@ -67,7 +67,7 @@ def test_every_image_has_an_alternative_text_and_every_link_of_the_contents_a_ta
 
 def test_demo_data_is_marked_and_real_data_too(inputs: ReportInputs, page: str, tmp_path: Path) -> None:
     assert "Demo data: not comparable with published numbers." in page
-    real = render(replace(inputs, data="real", scores=write_scores(tmp_path, data="real")))
+    real = render(replace(inputs, data="real", scores=write_scores(tmp_path, data="real"), figures=()))
     assert "Demo data" not in real
     assert 'class="badge real"' in real
 

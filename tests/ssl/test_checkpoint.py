@@ -1,18 +1,23 @@
 import contextlib
+import json
 import logging
 import resource
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
 from midnight.errors import MidnightError
+from midnight.hashing import hash_file, hash_value
+from midnight.ssl import checkpoint
 from midnight.ssl.checkpoint import Checkpoints
+from midnight.ssl.shards import Piece, write_shard
 
 
 def save(checkpoints: Checkpoints, step: int, size: int = 10) -> Path:
-    return checkpoints.save(step, {"w": torch.full((size,), float(step))}, {"count": step, "m": torch.ones(2)})
+    return checkpoints.save(step, {"w": torch.full((size,), float(step))}, {"count": step, "seconds": 0.1 + step})
 
 
 @contextlib.contextmanager
@@ -33,11 +38,11 @@ def test_what_was_saved_comes_back_and_the_newest_are_kept(tmp_path: Path) -> No
     assert [path.name for path in checkpoints.paths()] == ["step_00000010", "step_00000015"]
     newest = checkpoints.newest()
     assert newest is not None
-    assert (newest.step, newest.state["count"]) == (15, 15)
+    assert (newest.step, newest.state) == (15, {"count": 15, "seconds": 15.1})
     assert torch.equal(newest.tensors["w"], torch.full((10,), 15.0))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
+@pytest.mark.parametrize("name", ["shard-00000.safetensors", "checkpoint.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
 def test_a_damaged_newest_falls_back_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
@@ -65,7 +70,7 @@ def test_a_damaged_newest_falls_back_and_says_so(
 def test_nothing_good_is_a_fresh_start(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
     assert checkpoints.newest() is None
-    (save(checkpoints, 5) / "model.safetensors").unlink()
+    (save(checkpoints, 5) / "shard-00000.safetensors").unlink()
     assert checkpoints.newest() is None
 
 
@@ -84,7 +89,7 @@ def test_full_disk_is_one_line_and_leaves_the_previous_checkpoint(tmp_path: Path
     checkpoints = Checkpoints(tmp_path / "c", "key", keep=1)
     save(checkpoints, 5)
     with small_disk(limit), pytest.raises(MidnightError, match=r"step_00000010: checkpoint can't be written") as caught:
-        checkpoints.save(10, {"w": torch.ones(5)}, {"m": torch.ones(10_000)})
+        checkpoints.save(10, {"w": torch.ones(10_000)}, {})
     assert "\n" not in str(caught.value)
     assert "step_00000005" in str(caught.value)
     newest = checkpoints.newest()
@@ -101,8 +106,59 @@ def test_a_write_that_was_killed_leaves_no_trace(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["step_00000005"]
 
 
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
-    """The state is read as tensors and plain values only; anything else counts as damage."""
+def test_a_checkpoint_has_nothing_that_is_unpickled(tmp_path: Path) -> None:
+    """Reading a pickle runs code; a shard that is one counts as damage, however right its checksum."""
     checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
-    checkpoints.save(5, {"w": torch.ones(1)}, {"path": Path("x")})
+    path = save(checkpoints, 5)
+    assert {file.suffix for file in path.iterdir()} == {".safetensors", ".json"}
+    torch.save({"w": torch.ones(1)}, path / "shard-00000.safetensors")
+    card = json.loads((path / "checkpoint.json").read_text())
+    card.pop("sha256")
+    card["files"]["shard-00000.safetensors"] = hash_file(path / "shard-00000.safetensors")
+    (path / "checkpoint.json").write_text(json.dumps(card | {"sha256": hash_value(card)}))
     assert checkpoints.newest() is None
+
+
+def test_a_card_that_was_changed_is_damage(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
+    path = save(checkpoints, 5) / "checkpoint.json"
+    path.write_text(path.read_text().replace('"count": 5', '"count": 6'))
+    assert checkpoints.newest() is None
+
+
+def test_some_are_kept_for_good(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=2, keep_every=6)
+    for step in (4, 8, 10, 12, 16, 20, 22, 26, 28):
+        save(checkpoints, step)
+    assert [int(path.name[5:]) for path in checkpoints.paths()] == [8, 12, 20, 26, 28]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved is the state when the save started; until it is complete the folder does not count."""
+    gate = threading.Event()
+
+    def slow(path: Path, pieces: Mapping[str, Piece]) -> None:
+        assert gate.wait(60)
+        write_shard(path, pieces)
+
+    monkeypatch.setattr(checkpoint, "write_shard", slow)
+    checkpoints, weight = Checkpoints(tmp_path / "c", "key", keep=3), torch.ones(3)
+    checkpoints.start(5, {"w": weight}, {})
+    weight.fill_(7.0)
+    assert checkpoints.writing()
+    assert checkpoints.paths() == []
+    gate.set()
+    checkpoints.finish()
+    assert not checkpoints.writing()
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert torch.equal(newest.tensors["w"], torch.ones(3))
+
+
+def test_the_next_save_waits_for_the_last(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", "key", keep=3)
+    checkpoints.start(5, {"w": torch.ones(3)}, {})
+    checkpoints.start(10, {"w": torch.ones(3)}, {})
+    assert [path.name for path in checkpoints.paths()] == ["step_00000005"]
+    checkpoints.close()
+    assert [path.name for path in checkpoints.paths()] == ["step_00000005", "step_00000010"]

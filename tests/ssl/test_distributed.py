@@ -55,7 +55,7 @@ def step(crops: torch.Tensor, rank: int, world: int) -> dict[str, torch.Tensor]:
     masks = torch.zeros(2 * mine.shape[1], 16, dtype=torch.bool)
     batch = Batch(mine.flatten(0, 1), None, masks)
     compute_losses(student, teacher_of(student), batch, 0.07, recipe.loss).total.backward()
-    distributed.average_gradients(student)
+    distributed.average_gradients(student, limit=4000)  # several buckets, and parameters larger than one
     return {
         name: torch.zeros_like(value) if value.grad is None else value.grad
         for name, value in student.named_parameters()
@@ -106,6 +106,14 @@ def test_averaged_gradients_are_those_of_one_process(results: list[dict[str, Any
         if "." in name:
             torch.testing.assert_close(results[0][name], alone[name], atol=2e-6, rtol=1e-3)
             torch.testing.assert_close(results[0][name], results[1][name])
+
+
+def test_buckets_hold_everything_once_in_order() -> None:
+    tensors = [torch.zeros(n) for n in (3, 2, 9, 1, 1)] + [torch.zeros(2, dtype=torch.float64)]
+    found = list(distributed.buckets(tensors, 24))
+    assert [[tensor.numel() for tensor in bucket] for bucket in found] == [[3, 2], [9], [1, 1], [2]]
+    assert all(sum(tensor.nbytes for tensor in bucket) <= 24 or len(bucket) == 1 for bucket in found)
+    assert list(distributed.buckets([], 24)) == []
 
 
 def test_one_process_needs_no_group() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from midnight.errors import MidnightError
-from midnight.ssl.metrics import MetricsFile, entropy, mean_cosine, prototype_entropy
+from midnight.ssl.metrics import MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
 
 
 def test_mean_cosine_is_the_mean_over_pairs() -> None:
@@ -29,6 +29,29 @@ def test_entropies() -> None:
     one[:, 0] = 100
     assert float(prototype_entropy(one, 0.1)) == pytest.approx(0, abs=1e-6)
     assert float(prototype_entropy(torch.eye(8) * 100, 0.1)) == pytest.approx(math.log(8))
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9)])
+def test_effective_rank_of_known_singular_values(shape: tuple[int, int]) -> None:
+    left, right = (torch.linalg.qr(torch.randn(side, 4, dtype=torch.float64))[0] for side in shape)
+    values = torch.tensor([4.0, 2.0, 1.0, 1.0], dtype=torch.float64)
+    # p = 1/2, 1/4, 1/8, 1/8: an entropy of 1.75 bits
+    assert float(effective_rank(left * values @ right.T)) == pytest.approx(2**1.75, rel=1e-6)
+
+
+def test_effective_rank_at_its_limits() -> None:
+    assert float(effective_rank(torch.eye(6, 8))) == pytest.approx(6)
+    assert float(effective_rank(torch.ones(5, 8))) == pytest.approx(1, abs=1e-6)
+    assert math.isnan(effective_rank(torch.zeros(5, 8)))
+    assert math.isnan(effective_rank(torch.full((5, 8), math.inf)))
+    assert float(effective_rank(torch.eye(6, 8, dtype=torch.bfloat16))) == pytest.approx(6)
+
+
+def test_a_run_that_starts_anew_keeps_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for _ in range(2):
+        MetricsFile(path, 0).append({"step": 0, "knn": 0.5})
+    assert MetricsFile(path, 1).path.read_text().count("\n") == 1
 
 
 def test_a_resumed_file_has_every_step_once(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(
 ) -> None:
     with pytest.raises(StopError):
         train_tiny(tmp_path, batches=stopping_at(6))
-    state = tmp_path / "checkpoints" / "step_00000006" / "model.safetensors"
+    state = tmp_path / "checkpoints" / "step_00000006" / "shard-00000.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
     train_tiny(tmp_path)
     assert "step_00000006 is damaged" in caplog.text
@@ -190,7 +190,7 @@ def test_too_many_stop_the_run_and_keep_the_last_good_checkpoint(
     with pytest.raises(MidnightError, match=r"2 consecutive non-finite losses up to step 8") as caught:
         train_tiny(tmp_path, recipe)
     assert "step_00000004" in str(caught.value)
-    kept = load_file(tmp_path / "checkpoints" / "step_00000004" / "model.safetensors")
+    kept = load_file(tmp_path / "checkpoints" / "step_00000004" / "shard-00000.safetensors")
     assert all(torch.isfinite(value).all() for value in kept.values())
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name > "step_00000004"] == []
 

@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
         "accumulation": 2,
         "checkpoint_every": 2,
         "log_every": 1,
+        "probe_every": 0,
         "workers": 0,
         "precision": "float32",
     },

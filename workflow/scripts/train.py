@@ -4,18 +4,23 @@ from midnight.logs import redirect
 
 with redirect(snakemake.log[0]):
     from midnight.config import Recipe, build, load_config
-    from midnight.ssl.trainer import train
+    from midnight.ssl.job import FILE, Job, write_job
+    from midnight.ssl.launch import start
 
     config = load_config(snakemake.config, "config")
     weights = dict(zip(snakemake.params.cohorts, snakemake.input.indices, strict=True))
     parent, drawn = snakemake.input.get("parent"), snakemake.input.get("tiles")
-    train(
+    output = Path(snakemake.output.weights).parent
+    job = Job(
         recipe=build(Recipe, snakemake.params.recipe, "recipe"),
         cohorts={name: (Path(index), snakemake.params.cohorts[name]) for name, index in weights.items()},
-        output=Path(snakemake.output.weights).parent,
+        output=output,
         init_from=Path(parent[0]).parent if parent else None,
         mlflow=config.mlflow,
         tracking_dir=Path(config.results_dir),
         data=config.data,
         drawn=Path(drawn[0]) if drawn else None,
+        manifests=dict(zip(snakemake.params.cohorts, map(Path, snakemake.input.manifests), strict=True)),
     )
+    write_job(output / FILE, job)
+    start(output / FILE)

@@ -9,7 +9,18 @@ from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl.export import CARD, HEADS, WEIGHTS
 
-BOOKKEEPING = ("checkpoint_every", "keep_checkpoints", "log_every", "workers", "max_nonfinite")
+BOOKKEEPING = (
+    "activation_checkpointing",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "keep_every",
+    "log_every",
+    "probe_every",
+    "probe_tiles",
+    "workers",
+    "max_nonfinite",
+    "sharding",
+)
 
 
 def resolved_config(
@@ -40,9 +51,13 @@ def parent_hashes(folder: Path) -> dict[str, str]:
 
 
 def run_key(config: Mapping[str, Any]) -> str:
-    """Hash of what the weights depend on: paths and bookkeeping (logging, checkpoints, workers) left out."""
+    """Hash of what the weights depend on: paths and bookkeeping (logging, checkpoints, workers) left out.
+
+    A run may go on with another number of processes that share the same tiles: only their product counts.
+    """
     recipe = dict(config["recipe"])
     recipe["training"] = {name: value for name, value in recipe["training"].items() if name not in BOOKKEEPING}
+    recipe["training"]["tiles_per_step"] = recipe["training"].pop("gpus") * recipe["training"].pop("batch_size")
     recipe.pop("name")
     cohorts = {name: [cohort["sha256"], cohort["weight"]] for name, cohort in config["cohorts"].items()}
     return hash_value({"recipe": recipe, "cohorts": cohorts, "init_from": config["init_from"]})

@@ -105,10 +105,10 @@ def _one_line_errors(batches: Iterator[Mapping[str, Tensor]]) -> Batches:
     except MidnightError as error:
         text = str(error).strip().splitlines()[-1]
         raise MidnightError(re.sub(r"^(midnight\.[\w.]+: )", "", text)) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: it died while it handed over a batch
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise MidnightError(
             f"a data-loading process died: {reason}; mostly memory: lower training.workers or tiles.max_open_slides"
         ) from error

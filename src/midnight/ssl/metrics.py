@@ -36,13 +36,30 @@ def prototype_entropy(logits: Tensor, temperature: float) -> Tensor:
     return entropy(mean)
 
 
+@torch.no_grad()
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """RankMe of embeddings [N, D], float64 scalar: exp of the entropy of the singular values, normalised to sum 1.
+
+    1 when all rows are multiples of one another, min(N, D) when they fill the space evenly; NaN for zeros and for
+    what is not finite. As in the source, rows are not centred (Garrido et al. 2023, arXiv 2210.02885, equation 1,
+    without its eps).
+    """
+    rows = embeddings.double()
+    if not torch.isfinite(rows).all():  # on which LAPACK would give up with an error
+        return rows.new_tensor(math.nan)
+    # Singular values by the smaller Gram matrix, several times as fast; what double precision loses has no weight.
+    gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    return entropy(values / values.sum()).exp()
+
+
 class MetricsFile:
     """`metrics.jsonl`: one JSON object per logged step, each step once also after a resume."""
 
     def __init__(self, path: Path, last_step: int) -> None:
-        """Keep the lines up to `last_step`; later ones, which a resumed run writes again, are dropped."""
+        """Keep the lines up to `last_step`, none for 0; later ones, which a resumed run writes again, are dropped."""
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if last_step and path.exists() else []
         kept = [line for line in lines if _step(line) <= last_step]
         write_text(path, "".join(f"{line}\n" for line in kept))
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from midnight.config import Optimizer
+from midnight.ssl import distributed
 from midnight.ssl.network import Network
 from midnight.ssl.schedules import Values
 
@@ -58,10 +59,10 @@ def apply_schedule(optimizer: torch.optim.Optimizer, values: Values) -> None:
 
 
 def clip_gradients(student: Network, limit: float) -> torch.Tensor:
-    """Clip the gradients of the backbone and of each head by themselves, as DINOv2 does.
+    """Clip the gradients of the backbone and of each head by themselves, as DINOv2 does; sharded ones as a whole.
 
     Returns:
         Norm of all gradients before clipping, float scalar.
     """
-    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit) for part in student.parts()]
+    norms = [distributed.whole(nn.utils.clip_grad_norm_(part.parameters(), limit)) for part in student.parts()]
     return torch.stack(norms).norm()

@@ -16,17 +16,30 @@ log = logging.getLogger(__name__)
 
 
 def pick_device() -> torch.device:
-    """This process's GPU (LOCAL_RANK where a launcher sets it), or the CPU."""
+    """This process's GPU (by LOCAL_RANK where a launcher sets it), or the CPU.
+
+    A launcher may show each process all GPUs of the machine, or only its own.
+
+    Raises:
+        ConfigError: more processes than GPUs were started on this machine.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+    rank, gpus = _number("LOCAL_RANK", torch.cuda.current_device()), torch.cuda.device_count()
+    if rank >= gpus > 1:
+        raise ConfigError(f"process {rank + 1} of this machine has no GPU, of {gpus}: override training.gpus")
+    return torch.device("cuda", rank if rank < gpus else 0)
 
 
 def cpu_threads(workers: int) -> int:
-    """Usable cores less the loader's workers, at least 1 and at most OMP_NUM_THREADS where that is set."""
-    cores = len(os.sched_getaffinity(0))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores - workers, int(asked) if asked.isdigit() else cores))
+    """This process's share of the usable cores, less its workers; from 1 to OMP_NUM_THREADS where that is set."""
+    cores = len(os.sched_getaffinity(0)) // max(1, _number("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(cores - workers, _number("OMP_NUM_THREADS", cores)))
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdigit() else default
 
 
 @contextlib.contextmanager

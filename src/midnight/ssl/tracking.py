@@ -14,6 +14,7 @@ from typing import Any
 
 from midnight.atomic import write_json
 from midnight.config import Mlflow
+from midnight.ssl.usage import system_usage
 
 log = logging.getLogger(__name__)
 CLOSE_SECONDS = 30.0
@@ -22,6 +23,11 @@ HTTP_SECONDS = "5"
 QUEUE = 10_000
 CARD = "mlflow.json"
 PARAMS_PER_CALL = 100
+USAGE_SECONDS = 30.0
+"""Between two looks at CPU, memory and GPU."""
+
+Metrics = tuple[int, dict[str, float], int]
+"""Step, values, milliseconds since 1970."""
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
@@ -35,7 +41,10 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 class Tracker:
-    """Sends a run's parameters, metrics and configuration file to MLflow; any failure is logged once and ends it."""
+    """Sends a run's parameters, metrics, files and the machine's load to MLflow.
+
+    A failure is logged once and ends it; a file that can't be sent costs only itself.
+    """
 
     def __init__(
         self, config: Mlflow, folder: Path, output: Path, params: Mapping[str, Any], resumed: bool = False
@@ -51,7 +60,7 @@ class Tracker:
         """
         self.config, self.folder, self.output, self.params = config, folder, output, dict(params)
         self.resumed = resumed
-        self.queue: queue.Queue[tuple[int, dict[str, float], int] | None] = queue.Queue(QUEUE)
+        self.queue: queue.Queue[Metrics | Path | None] = queue.Queue(QUEUE)
         self.status = "FINISHED"
         self.thread: threading.Thread | None = None
         if config.tracking_uri != "off":
@@ -60,11 +69,17 @@ class Tracker:
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Hand over one step's numbers; drops them when tracking is dead or far behind."""
-        if self.thread is None or not self.thread.is_alive():
-            return
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-        with contextlib.suppress(queue.Full):
-            self.queue.put_nowait((step, numbers, time.time_ns() // 1_000_000))
+        self._put((step, numbers, _now()))
+
+    def log_file(self, path: Path) -> None:
+        """Hand over a file, which is sent as it is when its turn comes; as `log` in all else."""
+        self._put(Path(path))
+
+    def _put(self, item: Metrics | Path) -> None:
+        if self.thread is not None and self.thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self.queue.put_nowait(item)
 
     def close(self, status: str = "FINISHED") -> None:
         """Send what is left, for a bounded time, and set the run's status (FINISHED or FAILED)."""
@@ -82,12 +97,26 @@ class Tracker:
     def _run(self) -> None:
         try:
             client, run_id = self._connect()
-            while (item := self.queue.get()) is not None:
+            for item in self._items():
                 self._send(client, run_id, item)
             client.set_terminated(run_id, self.status)
         except Exception as error:  # whatever tracking does wrong, training goes on
-            reason = " ".join(str(error).split())[:200]
-            log.warning("MLflow: %s: %s; training goes on without tracking", type(error).__name__, reason)
+            log.warning("MLflow: %s; training goes on without tracking", _line(error))
+
+    def _items(self) -> Iterator[Metrics | Path]:
+        """What is handed over, until the end; now and then, and at the end, the machine's load at the newest step."""
+        system_usage()  # the load is measured from here on
+        step, open_, due = 0, True, time.monotonic() + USAGE_SECONDS
+        while open_:
+            with contextlib.suppress(queue.Empty):
+                item = self.queue.get(timeout=max(0.0, due - time.monotonic()))
+                open_ = item is not None
+                step = item[0] if isinstance(item, tuple) else step
+                if item is not None:
+                    yield item
+            if not open_ or time.monotonic() >= due:
+                due = time.monotonic() + USAGE_SECONDS
+                yield step, system_usage(), _now()
 
     def _connect(self) -> tuple[Any, str]:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", HTTP_SECONDS)
@@ -133,11 +162,25 @@ class Tracker:
         write_json(self.output / CARD, {"experiment_id": experiment, "run_id": run_id})
         return str(run_id)
 
-    def _send(self, client: Any, run_id: str, item: tuple[int, dict[str, float], int]) -> None:
+    def _send(self, client: Any, run_id: str, item: Metrics | Path) -> None:
         from mlflow.entities import Metric
 
+        if isinstance(item, Path):
+            try:
+                client.log_artifact(run_id, str(item))
+            except Exception as error:
+                log.warning("MLflow: %s was not sent: %s", item.name, _line(error))
+            return
         step, numbers, now = item
         client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in numbers.items()])
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @contextlib.contextmanager

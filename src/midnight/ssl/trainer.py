@@ -1,10 +1,15 @@
-"""The training loop: batches in, a teacher out; killed at any moment, it goes on where it was."""
+"""The training loop: batches in, a teacher out; killed at any moment, it goes on where it was.
 
+Processes meet in the losses, once per optimizer step (gradients, and one small sum of flags: is a loss non-finite, has
+somebody been told to stop, is a checkpoint still being written), and where a checkpoint starts and ends.
+"""
+
+import contextlib
 import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +25,16 @@ from midnight.ssl import distributed, runtime
 from midnight.ssl.checkpoint import Checkpoint, Checkpoints
 from midnight.ssl.export import HEADS, export_teacher, save_weights
 from midnight.ssl.identity import resolved_config, run_key
-from midnight.ssl.loader import Batches, Loader, tile_loader, tile_source
+from midnight.ssl.loader import Loader, tile_loader, tile_source
 from midnight.ssl.masking import step_masks
-from midnight.ssl.metrics import MetricsFile, entropy, mean_cosine, prototype_entropy
+from midnight.ssl.metrics import MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
 from midnight.ssl.network import build_student, teacher_of, update_teacher
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients
+from midnight.ssl.probe import Probe, open_probe
+from midnight.ssl.samples import CropSamples
 from midnight.ssl.schedules import Values, values_at
+from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
+from midnight.ssl.signals import StoppedError, StopRequest, stop_on_signals
 from midnight.ssl.step import Losses, compute_losses, prepare
 from midnight.ssl.tracking import Tracker
 from midnight.ssl.weights import initialise, load_heads
@@ -45,6 +54,7 @@ def train(
     data: str,
     loader: Loader | None = None,
     drawn: Path | None = None,
+    manifests: Mapping[str, Path] | None = None,
 ) -> None:
     """Train a run to its end, from the newest good checkpoint of the same configuration if there is one.
 
@@ -62,9 +72,11 @@ def train(
         data: `real` or `demo`, kept in model.json.
         loader: batches from a micro-step on; tiles of the cohorts if None.
         drawn: index of the tiles drawn beforehand, for a recipe with `tiles.predrawn`.
+        manifests: manifest by cohort, for the labels of the probe; may lack some or all.
 
     Raises:
         MidnightError: the recipe can't be run, the data end, the disk is full, or losses stay non-finite.
+        StoppedError: a SIGTERM or SIGUSR1 came, and a checkpoint was saved.
     """
     output = Path(output)
     source = None if loader else tile_source(recipe, cohorts, drawn)
@@ -72,19 +84,21 @@ def train(
     config = resolved_config(recipe, cohorts, init_from, data)
     key = run_key(config)
     device = runtime.pick_device()
-    with runtime.prepared(device, recipe.training.workers):
-        trainer = Trainer(recipe, output, key, device, init_from)
+    with runtime.prepared(device, recipe.training.workers), stop_on_signals() as stop:
+        trainer = Trainer(recipe, output, key, device, init_from, stop)
         tracker = None
         if distributed.rank() == 0:
             write_text(output / "config.yaml", yaml.safe_dump(config | {"hash": key}, sort_keys=False))
             tracker = Tracker(mlflow, Path(tracking_dir), output, config, resumed=trainer.step > 0)
         status = "FAILED"
         try:
-            trainer.run(loader or tile_loader(recipe, cohorts, output / QUARANTINED, source), tracker)
             inputs = {name: index for name, (index, _) in cohorts.items()}
+            probe = open_probe(recipe, inputs, manifests or {}, output, device)
+            trainer.run(loader or tile_loader(recipe, cohorts, output / QUARANTINED, source), tracker, probe)
             trainer.export(data, inputs | ({"predrawn tiles": drawn} if drawn else {}))
             status = "FINISHED"
         finally:
+            trainer.checkpoints.close()
             if tracker is not None:
                 tracker.close(status)
 
@@ -92,57 +106,73 @@ def train(
 class Trainer:
     """Student, teacher, optimizer and counters of one run."""
 
-    def __init__(self, recipe: Recipe, output: Path, key: str, device: torch.device, init_from: Path | None) -> None:
-        self.recipe, self.output, self.device = recipe, output, device
-        self.checkpoints = Checkpoints(output / "checkpoints", key, recipe.training.keep_checkpoints)
+    def __init__(
+        self, recipe: Recipe, output: Path, key: str, device: torch.device, init_from: Path | None, stop: StopRequest
+    ) -> None:
+        self.recipe, self.output, self.device, self.stop = recipe, output, device, stop
+        training = recipe.training
+        folder, keep = output / "checkpoints", (training.keep_checkpoints, training.keep_every)
+        self.checkpoints = Checkpoints(folder, key, *keep, device=device)
         self.student = build_student(recipe)
-        on_device = recipe.training.augment == "device"
+        on_device = training.augment == "device"
         self.augment = DeviceAugment(recipe.crops, recipe.tiles.hed_sigma, recipe.seed) if on_device else None
         self.step = 0  # micro-steps done
         self.skipped = 0  # optimizer steps left out, in all and since the last good one
         self.consecutive = 0
         self.seconds = 0.0
-        self.healthy = True  # no non-finite loss since the last optimizer step
-        saved = self._newest()
+        self.logged = 0, 0.0  # step and clock of the last line of metrics
+        self.samples: CropSamples | None = None
+        self.told_to_stop = self.writing = False  # as all processes agreed at the last optimizer step
+        self.unhealthy = torch.zeros((), device=device)  # non-finite losses since the last optimizer step
+        saved = self.checkpoints.newest()
         if saved is None:
             initialise(self.student.backbone, recipe.backbone, recipe.crops.global_size, init_from)
             load_heads(self.student, init_from)
         self.teacher = teacher_of(self.student).to(device)
         self.student.to(device).train()
+        if training.sharding == "fsdp":
+            shard(self.student, device)
+            shard(self.teacher, device)
         self.optimizer = build_optimizer(self.student, recipe.optimizer)
         if saved is not None:
-            self._restore(saved.step, saved.tensors, saved.state)
+            self._restore(saved)
 
-    def run(self, loader: Loader, tracker: Tracker | None) -> None:
+    def run(self, loader: Loader, tracker: Tracker | None, probe: Probe | None = None) -> None:
         """All micro-steps that are left."""
         training = self.recipe.training
-        leader = distributed.rank() == 0
-        metrics = MetricsFile(self.output / "metrics.jsonl", self.step) if leader else None
+        metrics = MetricsFile(self.output / "metrics.jsonl", self.step) if distributed.rank() == 0 else None
         if self.step >= training.iterations:
             return
-        bar = self._bar()
-        batches = iter(self._batches(loader))
-        logged, clock = self.step, time.monotonic()
-        while self.step < training.iterations:
-            values = values_at(self.recipe, self.step, distributed.world())
-            losses = self.micro_step(next(batches), values)
-            self.step += 1
-            boundary = self.step % training.accumulation == 0 or self.step == training.iterations
-            norm = self.optimizer_step(values) if boundary else math.nan
-            bar.update()
-            if self.step % training.log_every == 0 or self.step in (1, training.iterations):
-                now = time.monotonic()
-                self.seconds, rate = self.seconds + now - clock, (self.step - logged) / max(now - clock, 1e-9)
-                logged, clock = self.step, now
-                record = self.record(losses, values, norm, rate * training.batch_size * distributed.world())
-                if metrics is not None:
-                    metrics.append(record)
-                if tracker is not None:
-                    tracker.log(self.step, record)
-                bar.set_postfix_str(f"{record['images_per_s']:.1f} images/s, loss {record['loss']:.3f}")
-            if boundary and self._checkpoint_due():
-                self.save()
-        bar.close()
+        if distributed.rank() == 0:
+            self.samples = CropSamples(self.recipe, self.output, tracker)
+        if probe is not None and self.step == 0:
+            self._keep({"step": 0} | probe.start(self.teacher.backbone), metrics, tracker)
+        with contextlib.closing(self._batches(loader)) as batches, self._bar() as bar:
+            self.logged = self.step, time.monotonic()
+            while self.step < training.iterations:
+                values = values_at(self.recipe, self.step, distributed.world())
+                losses = self.micro_step(next(batches), values)
+                self.step += 1
+                boundary = self._at_boundary(self.step)
+                norm = self.optimizer_step(values) if boundary else math.nan
+                bar.update()
+                probing = probe is not None and probe.due(self.step)
+                if probing or self.step % training.log_every == 0 or self.step in (1, training.iterations):
+                    record = self.record(losses, values, norm)
+                    if probe is not None and probing:
+                        record |= probe.measure(self.teacher.backbone)
+                        self.logged = self.step, time.monotonic()  # probes do not count as training
+                    self._keep(record, metrics, tracker)
+                    bar.set_postfix_str(f"{record['images_per_s']:.1f} images/s, loss {record['loss']:.3f}")
+                if boundary:
+                    self.save_if_due()
+
+    @staticmethod
+    def _keep(record: Mapping[str, Any], metrics: MetricsFile | None, tracker: Tracker | None) -> None:
+        if metrics is not None:
+            metrics.append(record)
+        if tracker is not None:
+            tracker.log(record["step"], record)
 
     def micro_step(self, raw: Mapping[str, Tensor], values: Values) -> Losses:
         """Forward and backward of one batch; gradients add up until `optimizer_step`."""
@@ -150,14 +180,15 @@ class Trainer:
         runtime.seed_step(recipe.seed, self.step)
         if self.augment is not None:
             raw = self.augment(raw["tiles"].to(self.device, non_blocking=True), raw["index"])
+        if self.samples is not None:
+            self.samples.look(raw, self.step)
         batch = prepare(raw, self._masks(len(raw["global_crops"])), recipe.crops, self.device)
         with runtime.autocast(self.device, recipe.training):
             losses = compute_losses(self.student, self.teacher, batch, values.teacher_temperature, recipe.loss)
-        # One process's non-finite loss makes the sum non-finite everywhere, so that all skip the same step.
-        if torch.isfinite(distributed.all_sum(losses.total.detach().clone())):
-            (losses.total / recipe.training.accumulation).backward()
-        else:
-            self.healthy = False
+        # Only noted: to ask for it here would hold up the device, and all processes, once per micro-step.
+        self.unhealthy += ~torch.isfinite(losses.total.detach())
+        synchronise_gradients(self.student, self._at_boundary(self.step + 1))
+        (losses.total / recipe.training.accumulation).backward()
         return losses
 
     def optimizer_step(self, values: Values) -> float:
@@ -169,10 +200,8 @@ class Trainer:
         Raises:
             MidnightError: as many consecutive steps as the recipe allows were skipped.
         """
-        norm = math.nan
-        if self.healthy:
-            distributed.average_gradients(self.student)
-            norm = float(clip_gradients(self.student, self.recipe.optimizer.clip_grad))
+        distributed.average_gradients(self.student)
+        norm = self._agree(clip_gradients(self.student, self.recipe.optimizer.clip_grad))
         if math.isfinite(norm):
             apply_schedule(self.optimizer, values)
             self.optimizer.step()
@@ -181,82 +210,108 @@ class Trainer:
         else:
             self._skip()
         self.optimizer.zero_grad(set_to_none=True)
-        self.healthy = True
         return norm
+
+    def _agree(self, norm: Tensor) -> float:
+        """The gradients' norm, NaN if a loss was non-finite on any process; also brings the processes' flags together.
+
+        The only place of an optimizer step that waits for the device.
+        """
+        own = [float(bool(self.stop)), float(self.checkpoints.writing())]
+        flags = [self.unhealthy, *(torch.full((), value, device=self.device) for value in own)]
+        values = torch.stack([*distributed.all_sum(torch.stack(flags)), norm.float()]).tolist()
+        self.unhealthy.zero_()
+        self.told_to_stop, self.writing = values[1] > 0, values[2] > 0
+        return math.nan if values[0] else float(values[3])
 
     def _skip(self) -> None:
         self.skipped += 1
         self.consecutive += 1
         log.warning("step %d: loss or gradient is not finite; optimizer step skipped", self.step)
         if self.consecutive >= max(1, self.recipe.training.max_nonfinite):
+            self.checkpoints.finish()
             last = self.checkpoints.paths()[-1] if self.checkpoints.paths() else "none"
             raise MidnightError(
                 f"{self.output}: {self.consecutive} consecutive non-finite losses up to step {self.step}; stopped; "
                 f"last good checkpoint, kept: {last}; lower optimizer.base_lr or look at the data, then run again"
             )
 
-    def record(self, losses: Losses, values: Values, norm: float, images_per_s: float) -> dict[str, Any]:
-        """One line of metrics.jsonl."""
+    def record(self, losses: Losses, values: Values, norm: float) -> dict[str, Any]:
+        """One line of metrics.jsonl; what depends on the tiles is the mean over processes, which all must call."""
         temperature = self.recipe.loss.student_temperature
-        views = losses.targets.cls.chunk(2)
+        measured = {
+            "loss": losses.total,
+            "dino": losses.dino,
+            "ibot": losses.ibot,
+            "regularizer": losses.regularizer,
+            "mean_cosine": mean_cosine(losses.targets.cls.chunk(2)[0]),
+            "rank": effective_rank(losses.targets.cls.chunk(2)[0]),
+            "entropy": entropy(losses.targets.dino),
+            "prototype_entropy": prototype_entropy(losses.student_logits, temperature),
+        }
+        means = distributed.all_sum(torch.stack([value.detach().float() for value in measured.values()]))
         return {
             "step": self.step,
-            "loss": float(losses.total),
-            "dino": float(losses.dino),
-            "ibot": float(losses.ibot),
-            "regularizer": float(losses.regularizer),
+            **dict(zip(measured, (means / distributed.world()).tolist(), strict=True)),
             "lr": values.lr,
             "weight_decay": values.weight_decay,
             "momentum": values.momentum,
             "teacher_temperature": values.teacher_temperature,
             "grad_norm": norm,
-            "mean_cosine": float(mean_cosine(views[0])),
-            "entropy": float(entropy(losses.targets.dino)),
-            "prototype_entropy": float(prototype_entropy(losses.student_logits, temperature)),
             "skipped": self.skipped,
-            "images_per_s": images_per_s,
+            "images_per_s": self._rate(),
             "seconds": self.seconds,
         }
 
+    def _rate(self) -> float:
+        """Images per second, of all processes, since the last logged step; also adds to the seconds trained."""
+        (step, clock), self.logged = self.logged, (self.step, time.monotonic())
+        seconds = max(self.logged[1] - clock, 1e-9)
+        self.seconds += seconds
+        return (self.step - step) / seconds * self.recipe.training.batch_size * distributed.world()
+
+    def save_if_due(self) -> None:
+        """After an optimizer step: complete the checkpoint that is written by now, start the next, stop if told to.
+
+        Raises:
+            MidnightError: the disk is full.
+            StoppedError: some process was told to stop; all is saved.
+        """
+        if not self.writing:
+            self.checkpoints.finish()
+        if self._checkpoint_due() or (self.told_to_stop and self.consecutive == 0):
+            self.save()
+        if self.told_to_stop or self.step >= self.recipe.training.iterations:
+            self.checkpoints.finish()
+        if self.told_to_stop and self.step < self.recipe.training.iterations:
+            name = self.stop.received.name if self.stop.received else "another process"
+            raise StoppedError(f"{self.output}: stopped by {name} at step {self.step}; run again to go on from there")
+
     def save(self) -> None:
-        """Write a checkpoint of everything that the rest of the run depends on."""
-        if distributed.rank() == 0:
-            networks = {"student": self.student, "teacher": self.teacher}
-            tensors = {
-                f"{role}.{name}": value
-                for role, network in networks.items()
-                for name, value in network.state_dict().items()
-            }
-            counters = {"skipped": self.skipped, "consecutive": self.consecutive, "seconds": self.seconds}
-            self.checkpoints.save(self.step, tensors, {"optimizer": self.optimizer.state_dict(), **counters})
-        distributed.barrier()
+        """Start to write a checkpoint of everything that the rest of the run depends on."""
+        counters = {"skipped": self.skipped, "consecutive": self.consecutive, "seconds": self.seconds}
+        self.checkpoints.start(self.step, training_tensors(self.student, self.teacher, self.optimizer), counters)
 
     def export(self, data: str, inputs: Mapping[str, Path]) -> None:
         """Write the teacher, and its heads for a post-training."""
+        teacher = gathered(self.teacher, self.recipe)
         if distributed.rank() == 0:
             heads = {
-                name: value for name, value in self.teacher.state_dict().items() if not name.startswith("backbone.vit.")
+                name: value for name, value in teacher.state_dict().items() if not name.startswith("backbone.vit.")
             }
             save_weights(self.output / HEADS, heads)
-            export_teacher(self.teacher.backbone.vit, self.recipe, self.output, self.step, data, inputs)
+            export_teacher(teacher.backbone.vit, self.recipe, self.output, self.step, data, inputs)
         distributed.barrier()
 
-    def _newest(self) -> Checkpoint | None:
-        """The checkpoint to go on from; the first process moves damaged or foreign ones away before others look."""
-        first = self.checkpoints.newest() if distributed.rank() == 0 else None
-        distributed.barrier()
-        return first if distributed.rank() == 0 else self.checkpoints.newest()
-
-    def _restore(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        for role, network in {"student": self.student, "teacher": self.teacher}.items():
-            prefix = f"{role}."
-            network.load_state_dict(
-                {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            )
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = step
+    def _restore(self, saved: Checkpoint) -> None:
+        restore_tensors(self.student, self.teacher, self.optimizer, saved.tensors)
+        self.step, state = saved.step, saved.state
         self.skipped, self.consecutive, self.seconds = state["skipped"], state["consecutive"], state["seconds"]
-        log.info("resumed from step %d of %s", step, self.checkpoints.folder)
+        log.info("resumed from step %d of %s", self.step, self.checkpoints.folder)
+
+    def _at_boundary(self, step: int) -> bool:
+        """Whether an optimizer step follows the micro-step after which `step` are done."""
+        return step % self.recipe.training.accumulation == 0 or step == self.recipe.training.iterations
 
     def _masks(self, tiles: int) -> Tensor:
         loss, side = self.recipe.loss, self.recipe.crops.global_size // self.student.backbone.patch_size
@@ -264,7 +319,7 @@ class Trainer:
         masks = step_masks(self.recipe.seed, rank, self.step, 2 * tiles, grid, loss.mask_probability, loss.mask_ratio)
         return torch.from_numpy(masks)
 
-    def _batches(self, loader: Loader) -> Batches:
+    def _batches(self, loader: Loader) -> Generator[Mapping[str, Tensor], None, None]:
         yield from loader(self.step)
         raise MidnightError(f"{self.output}: the data ended at step {self.step} of {self.recipe.training.iterations}")
 

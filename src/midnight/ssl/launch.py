@@ -1,0 +1,160 @@
+"""The entry point of training, whoever starts it: one process, or a share of many.
+
+    python -m midnight.ssl.launch JOB.json              on this machine: training.gpus processes (gloo on a CPU)
+    torchrun --nproc-per-node 8 -m midnight.ssl.launch JOB.json                 this process is one of torchrun's
+    srun --kill-on-bad-exit=1 python -m midnight.ssl.launch JOB.json            one of Slurm's; MASTER_ADDR exported
+
+The status is 0 at the end, 75 (EX_TEMPFAIL) after a SIGTERM or SIGUSR1 with all saved: run it again; 1 after an error,
+with one line on standard error.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from midnight.config import Recipe
+from midnight.errors import ConfigError, MidnightError
+from midnight.logs import setup
+from midnight.ssl import runtime
+from midnight.ssl.job import Job, read_job
+from midnight.ssl.processes import end_with_launcher, run_processes, tell
+
+log = logging.getLogger(__name__)
+NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+"""What torchrun sets, and Slurm's names for it."""
+PORT = "29400"
+TIMEOUT = timedelta(minutes=30)
+"""After which a process gives up waiting for others; whoever started them ends them sooner where one has failed."""
+
+
+def place(environment: Mapping[str, str]) -> dict[str, str]:
+    """RANK, WORLD_SIZE, LOCAL_RANK and the meeting point, from torchrun's or Slurm's environment; empty if alone.
+
+    A Slurm job without MASTER_ADDR counts as a lone process: also a script within an allocation sees SLURM_PROCID.
+
+    Raises:
+        ConfigError: torchrun's variables are not complete.
+    """
+    if "RANK" in environment or "WORLD_SIZE" in environment:
+        missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
+        if missing:
+            raise ConfigError(f"environment: {', '.join(missing)} not set; start training by torchrun, or unset RANK")
+        return {"LOCAL_RANK": environment["RANK"]} | {n: environment[n] for n in NAMES if n in environment}
+    if "MASTER_ADDR" in environment and all(name in environment for name in NAMES.values()):
+        return {ours: environment[theirs] for ours, theirs in NAMES.items()} | {
+            "MASTER_PORT": environment.get("MASTER_PORT", PORT)
+        }
+    return {}
+
+
+@contextlib.contextmanager
+def process_group(environment: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Meet the other processes, with nccl where there are GPUs, else gloo; part from them at the end, also of an error.
+
+    Does nothing in a lone process.
+    """
+    found = place(os.environ if environment is None else environment)
+    if not found:
+        yield
+        return
+    os.environ.update(found)
+    gpu = torch.cuda.is_available()
+    try:
+        dist.init_process_group(
+            "nccl" if gpu else "gloo", timeout=TIMEOUT, device_id=runtime.pick_device() if gpu else None
+        )
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise MidnightError(f"the processes do not meet at {where}: {' '.join(str(error).split())[:300]}") from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def start(path: Path) -> None:
+    """Train a job to its end: as one process of many where somebody has started them, else with all it asks for.
+
+    Raises:
+        MidnightError: see `midnight.ssl.trainer.train`; or this machine has too few GPUs or cores.
+    """
+    job = read_job(path)
+    if place(os.environ) or job.recipe.training.gpus == 1:
+        end_with_launcher()
+        with process_group():
+            _run_or_tell(job)
+    else:
+        check_machine(job.recipe)
+        run_processes(path, job.recipe.training.gpus)
+
+
+def check_machine(recipe: Recipe) -> None:
+    """Check that this machine has a GPU for each process or, without any, a core (two processes always may).
+
+    Raises:
+        ConfigError: it hasn't.
+    """
+    asked, gpus = recipe.training.gpus, torch.cuda.device_count()
+    room, what = (gpus, "GPUs") if gpus else (max(2, len(os.sched_getaffinity(0))), "CPU cores and no GPU")
+    if asked > room:
+        raise ConfigError(
+            f"recipe {recipe.name}: training.gpus is {asked}, but this machine has {room} {what}; start it on more "
+            f"machines by torchrun or srun, or override training.gpus and batch_size (their product is the batch)"
+        )
+
+
+def run(job: Job) -> None:
+    """Train as this process of however many there are."""
+    from midnight.ssl.trainer import train
+
+    train(
+        recipe=job.recipe,
+        cohorts=job.cohorts,
+        output=job.output,
+        init_from=job.init_from,
+        mlflow=job.mlflow,
+        tracking_dir=job.tracking_dir,
+        data=job.data,
+        drawn=job.drawn,
+        manifests=job.manifests,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the command line says; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m midnight.ssl.launch", description="Train one run.")
+    parser.add_argument("job", type=Path, help="file written by the workflow: models/RUN/job.json")
+    arguments = parser.parse_args(argv)
+    setup()
+    try:
+        start(arguments.job)
+    except MidnightError as error:
+        print(f"midnight: error: {error}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+def _run_or_tell(job: Job) -> None:
+    """Run; tell of an error before the others notice that this process is gone, so that it is known as the cause."""
+    try:
+        run(job)
+    except MidnightError as error:
+        tell(str(error))
+        raise
+    except Exception as error:
+        log.exception("training failed")
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        tell(text)
+        raise MidnightError(f"{text} (traceback above)") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

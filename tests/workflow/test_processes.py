@@ -1,0 +1,21 @@
+"""A run of several processes, as the workflow starts it on a machine without a GPU."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.harness import make_workflow
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+
+def test_the_workflow_starts_as_many_processes_as_the_recipe_asks_for(tmp_path: Path) -> None:
+    workflow = make_workflow(
+        tmp_path, {"runs": {"demo": {"override": {"training": {"gpus": 2, "batch_size": 2, "iterations": 6}}}}}
+    )
+    target = "results/models/demo/teacher.safetensors"
+    result = workflow.run(target)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / target).exists()
+    parts = [path.name for path in sorted((tmp_path / "results/models/demo/checkpoints/step_00000006").iterdir())]
+    assert parts == ["checkpoint.json", "shard-00000.safetensors", "shard-00001.safetensors"]
