@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import pytest
 import yaml
 
 from midnight.cli import main
+from midnight.ssl.budget.cost import GPUS
 
 
 def test_config_show_prints_the_resolved_recipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,6 +14,35 @@ def test_config_show_prints_the_resolved_recipe(capsys: pytest.CaptureFixture[st
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["training"]["iterations"] == 1_000_000
     assert shown["tiles"]["mpps"] == [0.25, 0.5, 1.0, 2.0]
+
+
+def test_config_show_says_below_the_recipe_what_a_run_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["config", "show", "ablation", "--gpu", "a100", "--mfu", "0.4", "--price", "1.25", "--watts", "350"])
+    out = capsys.readouterr().out
+    assert yaml.safe_load(out)["name"] == "ablation"
+    assert "at 40% MFU of A100 (312 TFLOP/s bfloat16, dense), 1.25 USD per GPU-hour, 350 W per GPU" in out
+    for what in ("parameters", "FLOPs per image", "memory per GPU", "GPU-hours", "cost", "energy", "fits H200, 141 GB"):
+        assert f"\n# {what}" in out or f"\n#   {what}" in out
+
+
+def test_config_show_json_has_recipe_and_plain_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["config", "show", "ablation", "--json", "--price", "2"])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["recipe"]["name"] == "ablation"
+    assert shown["parameters"]["student"] > shown["parameters"]["backbone"] > 80e6
+    assert shown["cost"]["usd"] == pytest.approx(2 * shown["cost"]["gpu_hours"])
+    assert [plan["own"] for plan in shown["memory_per_gpu"]].count(True) == 1
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_every_gpu_can_be_named(gpu: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["config", "show", "demo", "--gpu", gpu])
+    assert f"MFU of {GPUS[gpu].name}" in capsys.readouterr().out
+
+
+def test_a_share_of_the_peak_above_1_is_one_line() -> None:
+    with pytest.raises(SystemExit, match=r"^midnight: error: --mfu: 45\.0 is no share"):
+        main(["config", "show", "demo", "--mfu", "45"])
 
 
 def test_unknown_recipe_is_one_line_and_status_1() -> None:
@@ -24,7 +55,17 @@ def test_unknown_recipe_is_one_line_and_status_1() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["doctor"], ["config"], ["slides", "pin"], ["tiles", "show"], ["tiles", "plan"]]
+    "command",
+    [
+        [],
+        ["doctor"],
+        ["config"],
+        ["config", "show"],
+        ["export"],
+        ["slides", "pin"],
+        ["tiles", "show"],
+        ["tiles", "plan"],
+    ],
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

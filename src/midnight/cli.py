@@ -1,6 +1,7 @@
 """`midnight`: what a person runs by hand. The workflow itself is `snakemake`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,9 @@ def parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=run_doctor)
 
     config = commands.add_parser("config", help="show recipes, write JSON schemas").add_subparsers(required=True)
-    show = config.add_parser("show", help="print a recipe with everything resolved")
+    show = config.add_parser("show", help="print a recipe with everything resolved, and what a run of it takes")
     show.add_argument("recipe", help="a name from config/recipes/, e.g. midnight-12k")
+    _add_rates(show)
     show.set_defaults(run=run_config_show)
     recipes = config.add_parser("recipes", help="list the recipes")
     recipes.set_defaults(run=lambda _: print("\n".join(recipe_names())))
@@ -61,12 +63,26 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--sample", type=int, default=256, help="tiles to measure on (default: %(default)s)")
     _add_config(plan)
     plan.set_defaults(run=run_tiles_plan)
+
+    export = commands.add_parser("export", help="a trained model for timm, transformers or kaiko-eva")
+    export.add_argument("run_folder", type=Path, help="results/models/RUN: teacher.safetensors and model.json")
+    export.add_argument("output", type=Path, help="folder to write")
+    export.add_argument("--to", choices=("timm", "hf", "eva"), required=True, help="hf: transformers' Dinov2Model")
+    export.set_defaults(run=run_export)
     return top
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
     default = CONFIG_DIR / "config.yaml"
     command.add_argument("--configfile", type=Path, default=default, help="default: config/config.yaml")
+
+
+def _add_rates(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--gpu", choices=("h100", "h200", "a100"), default="h100", help="(default: %(default)s)")
+    command.add_argument("--mfu", type=float, default=0.45, help="share of its peak reached (default: %(default)s)")
+    command.add_argument("--price", type=float, help="USD per GPU-hour (default: an assumption, stated in the output)")
+    command.add_argument("--watts", type=float, help="per GPU (default: its board's limit)")
+    command.add_argument("--json", action="store_true", help="recipe and budget as JSON, in plain numbers")
 
 
 def _config(arguments: argparse.Namespace) -> Config:
@@ -84,7 +100,15 @@ def run_config_show(arguments: argparse.Namespace) -> None:
     """`midnight config show RECIPE`."""
     import yaml
 
-    print(yaml.safe_dump(plain(load_recipe(arguments.recipe)), sort_keys=False), end="")
+    recipe = load_recipe(arguments.recipe)
+    if not arguments.json:
+        print(yaml.safe_dump(plain(recipe), sort_keys=False), end="", flush=True)
+    # After the recipe is out, since importing torch takes seconds.
+    from midnight.ssl.budget import as_dict, budget_of, rates_of
+    from midnight.ssl.budget.text import describe
+
+    budget = budget_of(recipe, rates_of(arguments.gpu, arguments.mfu, arguments.price, arguments.watts))
+    print(json.dumps({"recipe": plain(recipe), **as_dict(budget)}, indent=2) if arguments.json else describe(budget))
 
 
 def run_config_schemas(_: argparse.Namespace) -> None:
@@ -126,6 +150,14 @@ def run_tiles_plan(arguments: argparse.Namespace) -> None:
     indexes = {name: Path(layout.tissue_index(name)) for name, _ in tile_set.cohorts}
     plan = measure(tile_set, indexes, config.draw, arguments.sample)
     print(describe(plan, tile_set, Path(layout.tiles(tile_set.name)), arguments.cores))
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """`midnight export RUN_FOLDER OUTPUT --to LIBRARY`."""
+    from midnight.ssl.exports import export_run
+
+    export_run(arguments.run_folder, arguments.to, arguments.output)
+    print(arguments.output)
 
 
 if __name__ == "__main__":

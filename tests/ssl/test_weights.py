@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
@@ -90,6 +91,91 @@ def test_hugging_face_gives_the_same_outputs(backbone: Backbone, registers: bool
     tokens = torch.cat([features.cls[:, None], features.registers, features.patches], dim=1)
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(model.mask_token, source.embeddings.mask_token[0])
+
+
+SIZES = {"small": (384, 6), "base": (768, 12), "large": (1024, 16), "giant": (1536, 24)}
+EVERY = [(size, registers, patch) for size in SIZES for registers in (0, 4) for patch in (14, 8, 16)]
+
+
+def real_width(size: str, registers: int, patch: int) -> Backbone:
+    """A listed backbone with all its own sizes but for the depth, which is 1."""
+    arch = f"vit_{size}_patch14{'_reg4' if registers else ''}_dinov2"
+    return Backbone(arch=arch, kwargs={"depth": 1, "patch_size": patch})
+
+
+def hf_twin(size: str, registers: int, patch: int, image: int) -> torch.nn.Module:
+    """Hugging Face's model of the same sizes at its own random init."""
+    dim, heads = SIZES[size]
+    values = {"hidden_size": dim, "num_hidden_layers": 1, "num_attention_heads": heads, "image_size": image}
+    values |= {"patch_size": patch, "use_swiglu_ffn": size == "giant"}
+    torch.manual_seed(0)
+    if registers:
+        return Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=4, **values)).eval()
+    return Dinov2Model(Dinov2Config(**values)).eval()
+
+
+@pytest.mark.parametrize(("size", "registers", "patch"), EVERY)
+def test_every_backbone_starts_from_hugging_face(size: str, registers: int, patch: int) -> None:
+    source = hf_twin(size, registers, patch, 4 * patch)
+    model = MaskedViT(build_vit(real_width(size, registers, patch), 4 * patch)).eval()
+    load_backbone(model, published(dict(source.state_dict())), "test")
+    images = torch.randn(1, 3, 4 * patch, 4 * patch)
+    with torch.no_grad():
+        expected, features = source(images).last_hidden_state, model(images)
+    tokens = torch.cat([features.cls[:, None], features.registers, features.patches], dim=1)
+    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "registers", "patch"), EVERY)
+def test_every_backbone_starts_from_timm(size: str, registers: int, patch: int, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    backbone = real_width(size, registers, patch)
+    source = timm.create_model(backbone.arch, num_classes=0, img_size=4 * patch, **backbone.kwargs)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    model = MaskedViT(build_vit(backbone, 4 * patch))
+    load_backbone(model, read_weights(tmp_path / "w.safetensors"), "test")
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.vit.state_dict().items())
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+@pytest.mark.parametrize(("file_size", "size"), [(518, 224), (224, 392), (98, 112), (56, 56)])
+def test_positions_of_a_hub_file_fit_any_size(file_size: int, size: int, registers: int) -> None:
+    backbone = REGISTERS if registers else PLAIN
+    side = torch.linspace(-1, 1, file_size // 14)
+    ramp = (side[:, None] + 2 * side[None]).reshape(1, -1, 1).expand(1, -1, 24)
+    state = hub_names(dict(MaskedViT(build_vit(backbone, file_size)).vit.state_dict()))
+    state["cls_token"], state["pos_embed"] = torch.ones(1, 1, 24), torch.cat([torch.full((1, 1, 24), 5.0), ramp], 1)
+    if registers:
+        state["register_tokens"] = state.pop("reg_token")
+    model = MaskedViT(build_vit(backbone, size))
+    load_backbone(model, state, "test")
+    positions, prefix = model.vit.pos_embed.detach(), 0 if registers else 1
+    new = torch.linspace(-1, 1, size // 14)
+    expected = new[:, None] + 2 * new[None]
+    found = positions[0, prefix:, 0].unflatten(0, (size // 14, size // 14))
+    torch.testing.assert_close(found[2:-2, 2:-2], expected[2:-2, 2:-2], atol=0.12, rtol=0)
+    first = model.vit.cls_token.detach() + (0 if registers else positions[:, :1])
+    assert torch.equal(first, torch.full((1, 1, 24), 6.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_files_in_half_precision_are_read_as_float32(dtype: torch.dtype) -> None:
+    source = hf_model(True, False)
+    state = {name: value.to(dtype) for name, value in published(dict(source.state_dict())).items()}
+    model = randomised(REGISTERS)
+    load_backbone(model, state, "test")
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    cls, positions = state["embeddings.cls_token"].float(), state["embeddings.position_embeddings"].float()
+    assert torch.equal(model.vit.cls_token, cls + positions[:, :1])
+
+
+def test_dino_files_of_patch_8_fit_kaiko_fm() -> None:
+    """facebookresearch/dino's files have timm's names, without LayerScale and mask token."""
+    backbone = Backbone(arch="vit_base_patch8_224", kwargs=SHAPE)
+    source, model = randomised(backbone, 1), randomised(backbone, 2)
+    state = {f"module.backbone.{name}": value for name, value in source.vit.state_dict().items()}
+    load_backbone(model, state | {"head.mlp.0.weight": torch.zeros(2, 2)}, "test")
+    assert all(torch.equal(value, source.vit.state_dict()[name]) for name, value in model.vit.state_dict().items())
 
 
 @pytest.mark.parametrize("backbone", [PLAIN, GIANT])

@@ -77,11 +77,11 @@ def layout_of(state: State) -> str:
 
 
 def to_timm(state: State) -> tuple[State, Tensor | None]:
-    """Weights by timm's names, and the mask token [D] where the file has one.
+    """Weights by timm's names in float32, and the mask token [D] where the file has one.
 
     Names are mapped by rules, never by order; what no rule knows keeps its name and is reported when loading.
     """
-    state = {_strip(name): value for name, value in state.items()}
+    state = {_strip(name): value.float() for name, value in state.items()}
     state = {name: value for name, value in state.items() if not name.startswith(HEADS)}
     if layout_of(state) == "hf":
         state = _pack({_rename(name, HF_NAMES): value for name, value in state.items()})

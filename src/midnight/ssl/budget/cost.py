@@ -1,0 +1,61 @@
+"""GPU-hours, money and energy of a run at stated rates."""
+
+from dataclasses import dataclass
+
+from midnight.config import Recipe
+from midnight.ssl.budget.flops import Flops
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU (SXM): dense peaks in FLOP/s, memory in bytes, board power in W [NVIDIA's data sheets], price assumed."""
+
+    name: str
+    bfloat16: float
+    float32: float
+    memory: float
+    watts: float
+    price: float
+
+    def peak(self, precision: str) -> float:
+        """FLOP/s of matrix products in a recipe's precision."""
+        return self.bfloat16 if precision == "bfloat16" else self.float32
+
+
+GPUS = {
+    "h100": Gpu("H100", 989e12, 67e12, 80e9, 700, 3.0),
+    "h200": Gpu("H200", 989e12, 67e12, 141e9, 700, 4.0),
+    "a100": Gpu("A100", 312e12, 19.5e12, 80e9, 400, 2.0),
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a run is reckoned by: GPU, share of its peak, USD per GPU-hour, W per GPU."""
+
+    gpu: Gpu
+    mfu: float
+    price: float
+    watts: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """tiles seen; images/s of one GPU; hours of one GPU; days on all; USD; kWh."""
+
+    tiles: int
+    images_per_s: float
+    gpu_hours: float
+    days: float
+    usd: float
+    kwh: float
+
+
+def cost_of(recipe: Recipe, flops: Flops, rates: Rates) -> Cost:
+    """The whole run's cost."""
+    training = recipe.training
+    tiles = training.iterations * training.batch_size * training.gpus
+    images_per_s = rates.gpu.peak(training.precision) * rates.mfu / flops.total
+    hours = tiles / images_per_s / 3600
+    days = hours / training.gpus / 24
+    return Cost(tiles, images_per_s, hours, days, hours * rates.price, hours * rates.watts / 1000)
