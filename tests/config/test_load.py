@@ -54,7 +54,7 @@ def test_every_recipe_of_the_project_resolves(name: str) -> None:
     assert load_recipe(name).name == name
 
 
-@pytest.mark.parametrize("name", ["config", "demo"])
+@pytest.mark.parametrize("name", ["config", "demo", "demo-ablations"])
 def test_every_configuration_of_the_project_loads(repository: Path, name: str) -> None:
     path = repository / "config" / f"{name}.yaml"
     config = load_config(read_yaml(path), str(path))
