@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
+import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,12 @@ def real_data(shared_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("no real slides in ../shared/data/real")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def start_method() -> Iterator[None]:
+    """Processes start as they did before each test: eva's embedding data sets make "spawn" the default of all."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    yield
+    if multiprocessing.get_start_method(allow_none=True) != before:
+        multiprocessing.set_start_method(before, force=True)

@@ -163,16 +163,12 @@ def test_a_batch_never_holds_two_tiles_of_one_read_and_each_read_is_decoded_once
 
 
 def make_stream(index: Path, tiles: Tiles, crops: Crops, **change: Any) -> TileStream:
-    settings: dict[str, Any] = {"seed": 5, "batch_size": 3} | change
-    return TileStream({"demo": (index, 1.0)}, tiles, crops, **settings)
+    """With 6 lanes, so that a few steps are several turns."""
+    cohorts, settings = {"demo": (index, 1.0)}, {"seed": 5, "batch_size": 3} | change
+    per_step = settings["batch_size"] * settings.get("world", 1)
+    return TileStream(cohorts, tiles, crops, **settings, source=SharedReads(cohorts, tiles, 5, per_step, lanes=6))
 
 
-@pytest.fixture
-def few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reads, "LANES", 6)
-
-
-@pytest.mark.usefixtures("few_lanes")
 def test_neither_workers_nor_a_resume_change_the_tiles(
     index: Path, tiles: Tiles, crops: Crops, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,14 +176,11 @@ def test_neither_workers_nor_a_resume_change_the_tiles(
     for workers in (1, 2, 3, 4):
         assert differences(batches(make_stream(index, tiles, crops), 16, workers), whole) == []
     for start, workers in ((1, 0), (7, 0), (9, 2)):
-        assert (
-            differences(batches(make_stream(index, tiles, crops, start_step=start), 16 - start, workers), whole[start:])
-            == []
-        )
+        resumed = batches(make_stream(index, tiles, crops, start_step=start), 16 - start, workers)
+        assert differences(resumed, whole[start:]) == []
     assert len({tuple(batch["x"].tolist()) for batch in whole}) == 16
 
 
-@pytest.mark.usefixtures("few_lanes")
 def test_ranks_share_a_global_batch(index: Path, tiles: Tiles, crops: Crops) -> None:
     alone = batches(make_stream(index, tiles, crops, batch_size=6), 8)
     ranks = [batches(make_stream(index, tiles, crops, rank=rank, world=2), 8) for rank in range(2)]

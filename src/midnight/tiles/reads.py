@@ -111,9 +111,11 @@ class SharedReads(OnlineSource):
         seed: int,
         per_step: int,
         quarantine: Path | None = None,
+        lanes: int = LANES,
     ) -> None:
         """See `OnlineSource`; `per_step` are the tiles of one step over all ranks."""
         super().__init__(cohorts, tiles, seed, quarantine)
+        self._lanes = lanes
         self._side = read_side(tiles)
         self._per_step = per_step
         self._held: dict[tuple[int, int], Held] = {}
@@ -130,13 +132,13 @@ class SharedReads(OnlineSource):
 
     def _tile(self, index: int) -> DrawnTile:
         step, place = divmod(index, self._per_step)
-        turn, lane = divmod(step, LANES)
+        turn, lane = divmod(step, self._lanes)
         count = self._sampler.tiles.tiles_per_read
         number, slot = divmod(turn + place % count, count)
         held = self._held.get((lane, place))
         tile = held.tiles[slot] if held and held.number == number else None
         if tile is None:
-            read = read_tiles(self.drawer, (number * LANES + lane) * self._per_step + place, count, self._side)
+            read = read_tiles(self.drawer, (number * self._lanes + lane) * self._per_step + place, count, self._side)
             tile = read[slot]
             held = self._held[lane, place] = Held(number, [None] * slot + list(read[slot:]))
         if held is not None:
@@ -150,12 +152,12 @@ class SharedReads(OnlineSource):
 
     def _tell(self) -> None:
         info = get_worker_info()
-        if info and info.id == 0 and not self._told and LANES % info.num_workers:
+        if info and info.id == 0 and not self._told and self._lanes % info.num_workers:
             log.warning(
                 "training.workers: %d does not divide %d, so several workers decode the same reads; take %s",
                 info.num_workers,
-                LANES,
-                ", ".join(str(number) for number in range(1, LANES + 1) if LANES % number == 0),
+                self._lanes,
+                ", ".join(str(number) for number in range(1, self._lanes + 1) if self._lanes % number == 0),
             )
         self._told = True
 
