@@ -10,7 +10,7 @@ from midnight.slides.quarantine import read_statuses
 from midnight.tissue.index import read_index
 from tests.workflow.harness import Workflow
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.workflow]
 
 
 def test_damaged_slides_are_quarantined_and_the_run_goes_on(tiny_demo: Workflow) -> None:

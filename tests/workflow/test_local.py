@@ -8,7 +8,7 @@ from midnight.evaluate.records import read_records
 from midnight.tissue.index import read_index
 from tests.workflow.harness import make_workflow
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("local")]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
 def test_real_slides_to_a_report_marked_as_real(real_data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from midnight.config import merge
 from midnight.tiles.shards.index import read_index
 from tests.workflow.harness import TINY_RUN, Workflow, make_workflow
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("predrawn")]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 TILES = {"predrawn": {"count": 60}, "mpps": [0.5, 1.0]}
 OVERRIDE = merge(TINY_RUN, {"tiles": TILES, "training": {"iterations": 2}})
 RUN: dict[str, Any] = {"recipe": "demo", "cohorts": {"demo": 1}, "override": OVERRIDE}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.workflow.harness import Workflow
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.workflow]
 DATA_RULES = {"demo_slides", "pin_manifest", "fetch_slides", "segment_tissue", "join_tissue"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.workflow.harness import REPOSITORY, make_workflow, run_snakemake
 from tests.workflow.one_machine_slurm import missing, running_slurm
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
 @pytest.mark.skipif(missing() is not None, reason=missing() or "")
