@@ -205,3 +205,15 @@ def test_where_xformers_has_no_kernels_torch_does_the_attention(caplog: pytest.L
     for _ in range(2):
         assert not attention.xformers_works(torch.device("cpu"), torch.float32, 8)
     assert [record.getMessage().startswith("attention by torch") for record in caplog.records] == [True]
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_lack_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xformers")
+    attention.xformers_works.cache_clear()
+
+    def full(*_: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(attention, "_xformers", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        attention.xformers_works(torch.device("cpu"), torch.float32, 8)
