@@ -6,7 +6,6 @@ In one run on generated slides, in interleaved repetitions on one core; see benc
 """
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiles_support import core, flat, ours, peer, sharpness, workers
-from tiles_support.page import hardware, table, versions, write_page
+from tiles_support.page import deliver, hardware, table, versions
 from tiles_support.slides import Plan, default_folder, make_slides
 
 
@@ -131,11 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("wsistream").setLevel(logging.ERROR)
     found = run(QUICK if options.quick else FULL, options.data)
     parts = sections(found["details"])
-    print(summary(found), *(f"\n{name}\n{text}" for name, text in parts.items()), sep="\n")
-    if options.out:
-        write_page(options.out, "Tiles per second", summary(found), parts)
-    if options.json:
-        print(json.dumps(found))
+    deliver("Tiles per second", summary(found), parts, found, options.out, options.json)
     return 0
 
 

@@ -7,14 +7,13 @@ benchmarks/README.md.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tiles_support.page import hardware, table, versions, write_page
+from tiles_support.page import deliver, hardware, table, versions
 from train_step_support import measure
 from train_step_support.sides import SIDES, Case, Side, parameters
 
@@ -127,11 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         effort = replace(effort, cases=tuple(replace(case, batch=options.batch) for case in effort.cases))
     found = run(effort, device)
     parts = sections(found["details"])
-    print(summary(found), *(f"\n{name}\n{text}" for name, text in parts.items()), sep="\n")
-    if options.out:
-        write_page(options.out, "A training step", summary(found), parts)
-    if options.json:
-        print(json.dumps(found))
+    deliver("A training step", summary(found), parts, found, options.out, options.json)
     return 0
 
 

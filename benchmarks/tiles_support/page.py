@@ -1,6 +1,7 @@
 """The dated page of a benchmark: hardware, versions, command, figures."""
 
 import datetime
+import json
 import os
 import platform
 import shlex
@@ -82,3 +83,14 @@ def _shown(arguments: list[str]) -> list[str]:
         if argument not in hidden and before not in hidden and not argument.startswith(tuple(f"{h}=" for h in hidden)):
             shown.append(argument)
     return shown
+
+
+def deliver(
+    title: str, line: str, parts: Mapping[str, str], found: Mapping[str, Any], out: Path | None, as_json: bool
+) -> None:
+    """Print a benchmark's summary and sections; write the page and print the JSON object where that is asked for."""
+    print(line, *(f"\n{name}\n{text}" for name, text in parts.items()), sep="\n")
+    if out:
+        write_page(out, title, line, parts)
+    if as_json:
+        print(json.dumps(found))

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ import tifffile
 from benchmarks.tiles_support import core, flat, jpegs, limit, ours, page, peer, sharpness, slides, timing
 from benchmarks.tiles_support.memory import handles_of, in_child, memory_of
 from midnight.tissue.index import training_slides
+from tests.benchmarks.scripts import load_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 needs_peer = pytest.mark.skipif(peer.missing, reason="wsistream is not installed (make bench)")
@@ -220,14 +220,7 @@ def test_a_page_names_hardware_versions_and_command_but_no_path(
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/tiles.py as a module; it imports its parts from the folder that it lies in."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("benchmark_tiles", REPOSITORY / "benchmarks" / "tiles.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark_tiles", module)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tiles", monkeypatch)
 
 
 @needs_peer

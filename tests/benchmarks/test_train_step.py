@@ -1,13 +1,13 @@
 """The parts of the training step's benchmark that can be tested without timing anything."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+from tests.benchmarks.scripts import load_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -15,14 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/train_step.py as a module; it imports its parts from the folder that it lies in."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("benchmark_train_step", REPOSITORY / "benchmarks" / "train_step.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark_train_step", module)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("train_step", monkeypatch)
 
 
 def tiny(script: ModuleType, drop_path: float = 0.0, arch: str = "vit_small_patch14_dinov2") -> object:
