@@ -21,7 +21,8 @@ def test_ablation_rows_come_from_the_runs_own_recipes(tmp_path: Path) -> None:
     config = {"runs": {name: {"recipe": recipes[name], "cohorts": {"tcga": 1}} for name in names}}
     tables = build_tables([score("full", mean=0.7), score("bare"), score("bare", "hest", 0.3), score("other")])
     rows = build_ablations(tables, {"bare": bare, "full": full}, config, {})
-    assert [(r.label, r.hsv, r.kde, r.hed) for r in rows] == [("bare", False, False, False), ("full", True, True, True)]
+    shown = [(row.label, row.hsv, row.regularizer, row.hed) for row in rows]
+    assert shown == [("bare", False, "KoLeo", False), ("full", True, "KDE", True)]
     assert rows[0].cohorts == ("tcga",)
     assert rows[0].eva is not None and rows[0].eva.label == "mean of 1 of 12"
     assert rows[0].hest.value == 0.3

@@ -12,16 +12,17 @@ from midnight.report.columns import HEST, KEYS
 from midnight.report.tables import Cell, Row, Table
 
 PREFIX = "ablation"
+REGULARIZERS = {"kde": "KDE", "koleo": "KoLeo", "none": "none"}
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """One ablation model: its data, which of the three changes it has, the eva average and HEST."""
+    """One ablation model: its data, what it has of the HSV filter, a regularizer and HED, the eva average and HEST."""
 
     label: str
     cohorts: tuple[str, ...]
     hsv: bool
-    kde: bool
+    regularizer: str
     hed: bool
     eva: statistics.Average | None
     hest: Cell
@@ -66,5 +67,5 @@ def _ablation(row: Row, cohorts: tuple[str, ...], recipe: Mapping[str, Any]) -> 
     cells = [row.cells[key] for key in KEYS if key != HEST]
     eva = statistics.average([c.value for c in cells], [c.error for c in cells], len(cells))
     hed = float(tiles.get("hed_sigma") or 0) > 0
-    kde = loss.get("regularizer") == "kde"
-    return Ablation(row.label, cohorts, tiles.get("hsv_filter") is not None, kde, hed, eva, row.cells[HEST])
+    regularizer = REGULARIZERS.get(str(loss.get("regularizer")), "")
+    return Ablation(row.label, cohorts, tiles.get("hsv_filter") is not None, regularizer, hed, eva, row.cells[HEST])
