@@ -150,7 +150,9 @@ class Training:
     gpus: int = key(32, "processes [P]", minimum=1)
     batch_size: int = key(12, "tiles per process and micro-step [P]", minimum=1)
     accumulation: int = key(2, "micro-steps per optimizer step [P]", minimum=1)
-    precision: Literal["float32", "bfloat16"] = key("bfloat16", "of the forward pass [our choice]")
+    precision: Literal["float32", "bfloat16", "float8"] = key(
+        "bfloat16", "of the forward pass; float8: of the blocks' linear layers, Hopper or newer [our choice]"
+    )
     compile: bool = key(False, "torch.compile each block; the first steps take minutes [our choice]")
     activation_checkpointing: bool = key(False, "compute activations again instead of keeping them [our choice]")
     checkpoint_every: int = key(2500, "micro-steps between checkpoints [our choice]", minimum=1)

@@ -66,8 +66,8 @@ def prepared(device: torch.device, workers: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device, training: Training) -> torch.autocast:
-    """bfloat16 where the recipe asks for it and the device is a GPU; else a context that does nothing."""
-    enabled = training.precision == "bfloat16" and device.type == "cuda"
+    """bfloat16 unless the recipe asks for float32, if the device is a GPU; else a context that does nothing."""
+    enabled = training.precision != "float32" and device.type == "cuda"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 

@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from midnight.atomic import write_text
@@ -24,6 +24,7 @@ from midnight.errors import MidnightError
 from midnight.ssl import distributed, runtime
 from midnight.ssl.checkpoint import Checkpoint, Checkpoints
 from midnight.ssl.export import HEADS, export_teacher, save_weights
+from midnight.ssl.float8 import use_float8
 from midnight.ssl.identity import resolved_config, run_key
 from midnight.ssl.loader import Loader, tile_loader, tile_source
 from midnight.ssl.masking import step_masks
@@ -114,6 +115,8 @@ class Trainer:
         folder, keep = output / "checkpoints", (training.keep_checkpoints, training.keep_every)
         self.checkpoints = Checkpoints(folder, key, *keep, device=device)
         self.student = build_student(recipe)
+        if training.precision == "float8":
+            use_float8(cast(nn.Module, self.student.backbone.vit.blocks), device)
         on_device = training.augment == "device"
         self.augment = DeviceAugment(recipe.crops, recipe.tiles.hed_sigma, recipe.seed) if on_device else None
         self.step = 0  # micro-steps done

@@ -35,7 +35,7 @@ class Plan:
 
 def element(recipe: Recipe) -> int:
     """Bytes of a number in the recipe's precision."""
-    return 2 if recipe.training.precision == "bfloat16" else 4
+    return 4 if recipe.training.precision == "float32" else 2
 
 
 def own_plan(recipe: Recipe, choices: Sequence[Plan]) -> Plan:
