@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import anndata
@@ -12,23 +13,28 @@ import pandas as pd
 GENES = [f"G{index}" for index in range(50)]
 
 
-def write_task(root: Path, samples: int = 3, spots: int = 12) -> Path:
-    rng = np.random.default_rng(0)
+def write_task(
+    root: Path, samples: int = 3, spots: int = 12, patients: Sequence[int] | None = None, seed: int = 0
+) -> Path:
+    """Samples S0, S1, … of these patients (by default one each); each fold leaves a patient out."""
+    rng = np.random.default_rng(seed)
     for folder in ("splits", "patches", "adata"):
         (root / folder).mkdir(parents=True)
     names = [f"S{index}" for index in range(samples)]
+    owner = dict(zip(names, patients or range(samples), strict=True))
+    weights = rng.uniform(0.5, 2, 60)
     for name in names:
         barcodes = [f"{name}x{index}" for index in range(spots)]
         levels = rng.integers(30, 220, spots)
         write_patches(root / "patches" / f"{name}.h5", barcodes, levels)
-        counts = rng.poisson(levels[:, None] / 10 * rng.uniform(0.5, 2, 60)).astype(np.float32)
+        counts = rng.poisson(levels[:, None] / 10 * weights).astype(np.float32)
         # Another order than the patches': rows are found by barcode.
         order = rng.permutation(spots)
         genes = [*GENES, *(f"H{index}" for index in range(10))]
         write_counts(root / "adata" / f"{name}.h5ad", counts[order], [barcodes[index] for index in order], genes)
-    for fold in range(samples):
-        write_split(root / "splits" / f"train_{fold}.csv", [name for index, name in enumerate(names) if index != fold])
-        write_split(root / "splits" / f"test_{fold}.csv", [names[fold]])
+    for fold, patient in enumerate(dict.fromkeys(owner.values())):
+        write_split(root / "splits" / f"train_{fold}.csv", [name for name in names if owner[name] != patient])
+        write_split(root / "splits" / f"test_{fold}.csv", [name for name in names if owner[name] == patient])
     (root / "var_50genes.json").write_text(json.dumps({"genes": GENES}))
     return root
 

@@ -103,6 +103,23 @@ def test_spots_and_genes_that_are_missing_or_double(root: Path) -> None:
     write_counts(samples["S0"].expression, np.ones((2, 50), np.float32), ["a", "a"], GENES)
     with pytest.raises(MidnightError, match="barcode a is there twice"):
         read_counts(samples["S0"], ["a"], GENES)
+    write_counts(samples["S0"].expression, np.ones((2, 51), np.float32), ["a", "b"], [*GENES, "G7"])
+    with pytest.raises(MidnightError, match=r"S0\.h5ad: gene G7 is there twice"):
+        read_counts(samples["S0"], ["a"], GENES)
+
+
+@pytest.mark.parametrize("name", ["../S0.h5", "/S0.h5"])
+def test_files_outside_the_task(root: Path, name: str) -> None:
+    (root / "splits" / "test_0.csv").write_text(f"sample_id,patches_path,expr_path\nS0,{name},adata/S0.h5ad\n")
+    with pytest.raises(MidnightError, match=r"test_0\.csv: .*S0\.h5 is not a file of the task's folder"):
+        read_folds(root)
+
+
+def test_a_split_whose_last_row_is_cut(root: Path) -> None:
+    path = root / "splits" / "train_0.csv"
+    path.write_text(path.read_text().rsplit(",", 1)[0])
+    with pytest.raises(MidnightError, match=r"train_0\.csv: needs a row per sample with columns"):
+        read_folds(root)
 
 
 @pytest.mark.parametrize("genes", [GENES[:49], [*GENES[:49], "G0"], None])

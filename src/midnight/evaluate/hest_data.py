@@ -63,11 +63,14 @@ def _read_split(root: Path, path: Path, samples: dict[str, Sample]) -> tuple[str
         raise MidnightError(f"{path}: missing; a fold needs both train_k.csv and test_k.csv, k without gaps")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if not rows or any(rows[0].get(column) is None for column in COLUMNS):
+    if not rows or any(row.get(column) is None for row in rows for column in COLUMNS):
         raise MidnightError(f"{path}: needs a row per sample with columns {', '.join(COLUMNS)}")
     names = [row["sample_id"] for row in rows]
     if len(set(names)) != len(names):
         raise MidnightError(f"{path}: a sample is listed twice")
+    outside = [name for row in rows for name in (row["patches_path"], row["expr_path"]) if _leaves(name)]
+    if outside:
+        raise MidnightError(f"{path}: {outside[0]} is not a file of the task's folder; get the task again")
     for row in rows:
         sample = Sample(row["sample_id"], root / row["patches_path"], root / row["expr_path"])
         for file_path in (sample.patches, sample.expression):
@@ -76,6 +79,10 @@ def _read_split(root: Path, path: Path, samples: dict[str, Sample]) -> tuple[str
         if samples.setdefault(sample.name, sample) != sample:
             raise MidnightError(f"{path}: sample {sample.name} has other files here than in another split")
     return tuple(names)
+
+
+def _leaves(name: str) -> bool:
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def read_genes(root: Path) -> list[str]:
@@ -109,21 +116,22 @@ def read_barcodes(sample: Sample) -> list[str]:
     barcodes = [item.decode() if isinstance(item, bytes) else str(item) for item in raw]
     if len(barcodes) != images:
         raise MidnightError(f"{sample.patches}: {images} images but {len(barcodes)} barcodes")
-    _check_unique(barcodes, sample.patches)
+    _check_unique("barcode", barcodes, sample.patches)
     return barcodes
 
 
-def _check_unique(barcodes: list[str], path: Path) -> None:
-    if len(set(barcodes)) != len(barcodes):
-        double = next(item for item in barcodes if barcodes.count(item) > 1)
-        raise MidnightError(f"{path}: barcode {double} is there twice")
+def _check_unique(kind: str, names: list[str], path: Path) -> None:
+    if len(set(names)) != len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise MidnightError(f"{path}: {kind} {double} is there twice")
 
 
 def read_counts(sample: Sample, barcodes: list[str], genes: list[str]) -> np.ndarray:
     """Raw counts of some spots and genes: float64 [spots, genes].
 
     Raises:
-        MidnightError: the file is damaged, a spot or gene is missing or double, a count is NaN, infinite or negative.
+        MidnightError: the file is damaged, a spot or gene is missing or there twice, or a count is NaN, infinite or
+            negative.
     """
     import anndata
 
@@ -131,7 +139,8 @@ def read_counts(sample: Sample, barcodes: list[str], genes: list[str]) -> np.nda
         table = anndata.read_h5ad(sample.expression)
     except (OSError, KeyError, ValueError) as error:
         raise MidnightError(f"{sample.expression}: can't be read as h5ad: {' '.join(str(error).split())}") from error
-    _check_unique(list(table.obs_names), sample.expression)
+    _check_unique("barcode", list(table.obs_names), sample.expression)
+    _check_unique("gene", list(table.var_names), sample.expression)
     missing = [f"spot {item}" for item in barcodes if item not in table.obs_names]
     missing += [f"gene {item}" for item in genes if item not in table.var_names]
     if missing:
