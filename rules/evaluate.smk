@@ -16,7 +16,7 @@ rule embed:
         layout.benchmark("embed", "{model}-{size}")
     conda:
         CONDA
-    threads: 1 if cfg.demo else 8
+    threads: max(1, cfg.evaluation.workers)
     resources:
         mem_mb=4000 if cfg.demo else 32_000,
         runtime=1440,

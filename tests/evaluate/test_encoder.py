@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from midnight.errors import MidnightError
-from midnight.evaluate.encoder import Tokens, load_encoder, patch_map, pick_device, pool
+from midnight.evaluate.encoder import (
+    Tokens,
+    embed_images,
+    load_encoder,
+    patch_map,
+    pick_device,
+    pick_precision,
+    pool,
+)
 from midnight.evaluate.entries import Model
 
 
@@ -128,6 +137,30 @@ def test_pick_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto") == torch.device("cpu")
     with pytest.raises(MidnightError, match=r"evaluation\.accelerator"):
         pick_device("gpu")
+
+
+def test_half_precision_is_for_tasks_on_gpus_but_not_for_hest(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    for kind in ("tile", "slide", "folder"):
+        assert pick_precision(gpu, kind) == "bfloat16"
+        assert pick_precision(cpu, kind) == "float32"
+    assert pick_precision(gpu, "hest") == "float32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert pick_precision(gpu, "tile") == "float32"
+
+
+def test_a_batch_too_large_for_the_gpu_names_the_key(make_model: Callable[[int], Path]) -> None:
+    class Full(torch.nn.Module):
+        def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB\nmore lines")
+
+    full = dataclasses.replace(load_encoder_of(make_model(0), 28), tokens=Tokens(Full()))
+    with pytest.raises(
+        MidnightError, match=r"^evaluation\.batch_size: 5 images of 28 px in float32 don't fit"
+    ) as caught:
+        embed_images(full, torch.zeros(5, 3, 28, 28), "float32")
+    assert "\n" not in str(caught.value)
 
 
 def test_pool_against_numpy() -> None:

@@ -22,7 +22,7 @@ class FeatureDataset(Dataset[Batch]):
         """Take over the arrays.
 
         Args:
-            features: float32 [n, D].
+            features: float32 or float16 [n, D]; items are float32.
             targets: class numbers [n].
             binary: targets become float32, as BCEWithLogitsLoss wants them; else int64.
         """
@@ -33,12 +33,12 @@ class FeatureDataset(Dataset[Batch]):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.features[index], self.targets[index]
+        return self.features[index].float(), self.targets[index]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Features float32 [B, D] and targets [B] of several samples."""
         chosen = torch.as_tensor(indices)
-        return self.features[chosen], self.targets[chosen]
+        return self.features[chosen].float(), self.targets[chosen]
 
     def load_target(self, index: int) -> int:
         """The class number of a sample, as eva's samplers ask for it."""
@@ -52,7 +52,7 @@ class SlideDataset(FeatureDataset):
         """Group tiles by slide.
 
         Args:
-            features: float32 [n, D], one row per tile.
+            features: float32 or float16 [n, D], one row per tile.
             targets: class number of each tile's slide [n].
             groups: slide of each tile [n].
             binary: as in FeatureDataset.

@@ -1,9 +1,16 @@
 """Embeddings on disk: one folder per (model, size, task), complete once its index.json is there."""
 
+import contextlib
+import fcntl
+import io
 import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -12,12 +19,20 @@ from midnight.atomic import atomic_path, write_json
 from midnight.errors import MidnightError
 
 FEATURES, SAMPLES, INDEX, DONE = "features.npy", "samples.parquet", "index.json", "embedded.json"
+PARTIAL_FEATURES, PARTIAL_SAMPLES = "features.partial", "samples.partial"
 COLUMNS = ("split", "name", "target", "group")
+CHECKPOINT_SECONDS = 10.0
+"""How much work a killed job may lose."""
+
+Row = tuple[str, str, float, str]
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """[CLS ‖ mean] float32 [N, 2D], memory-mapped; samples: a row each with split, name, target, group; the index."""
+    """[CLS ‖ mean] [N, 2D], memory-mapped; samples: a row each with split, name, target, group; the index.
+
+    Features are float32, or float16 where the model ran in bfloat16: convert what you take out.
+    """
 
     features: np.ndarray
     samples: pd.DataFrame
@@ -37,6 +52,159 @@ class Embeddings:
         return self.features[:, : self.dim] if pooling == "cls" else self.features
 
 
+class EmbeddingWriter:
+    """Streams embeddings to a folder; after a job was killed, the next writer with the same key goes on from there.
+
+    `features.partial` grows into features.npy. `samples.partial` has a JSON line with the key, then one per checkpoint:
+    its samples, added once their features are safe on disk. Both are appended to rather than mapped into memory, since
+    a full disk kills a process that writes through a map without a word.
+
+    done: rows up to the last checkpoint.
+    """
+
+    def __init__(self, folder: Path, key: str, shape: tuple[int, int], dtype: str) -> None:
+        """Open the folder, alone.
+
+        Args:
+            folder: where to.
+            key: of the embeddings; what is there with another key is thrown away.
+            shape: (N, 2D) of the complete features.
+            dtype: "float32" or "float16", as stored.
+
+        Raises:
+            MidnightError: another job writes there, or the folder can't be written.
+        """
+        self.folder, self.shape, self.dtype = folder, shape, np.dtype(dtype)
+        self._rows: list[Row] = []
+        self._saved = time.monotonic()
+        with _reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._samples = (folder / PARTIAL_SAMPLES).open("a+b")
+            _lock(self._samples, folder)
+            self._features = (folder / PARTIAL_FEATURES).open("a+b")
+            self._recover(json.dumps([key, *shape, dtype]).encode() + b"\n")
+
+    def __enter__(self) -> "EmbeddingWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _reported(self.folder), self._samples, self._features:
+            self._checkpoint()
+
+    def append(self, features: np.ndarray, rows: list[Row]) -> None:
+        """Add a batch.
+
+        Args:
+            features: [B, 2D] of the stored dtype.
+            rows: B tuples of `COLUMNS`.
+
+        Raises:
+            MidnightError: NaN in the features, or the disk is full.
+        """
+        finite = np.isfinite(features).all(1)
+        if not finite.all():
+            name = rows[int(np.argmin(finite))][1]
+            raise MidnightError(f"{self.folder}: the model gives NaN or infinite embeddings for {name}")
+        with _reported(self.folder):
+            self._features.write(np.ascontiguousarray(features, self.dtype).data)
+            self._rows += rows
+            if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+                self._checkpoint()
+
+    def finish(self, index: dict[str, Any]) -> None:
+        """Turn the complete rows into features.npy, samples.parquet and, last, the index.
+
+        Args:
+            index: the JSON-like index; "key" and "count" are needed.
+
+        Raises:
+            MidnightError: the disk is full.
+        """
+        with _reported(self.folder):
+            self._checkpoint()
+            self._samples.seek(0)
+            self._samples.readline()
+            rows = [row for lines, _ in _checkpoints(self._samples) for row in lines]
+            table = pd.DataFrame(rows, columns=list(COLUMNS))
+            _forget(self.folder, INDEX, DONE)
+            with atomic_path(self.folder / SAMPLES) as temporary:
+                table.to_parquet(temporary, index=False)
+            (self.folder / PARTIAL_FEATURES).replace(self.folder / FEATURES)
+            write_json(self.folder / DONE, index)
+            restore_index(self.folder)
+            _forget(self.folder, PARTIAL_SAMPLES)
+
+    def _checkpoint(self) -> None:
+        self._features.flush()
+        os.fsync(self._features.fileno())
+        if self._rows:
+            self._samples.write(json.dumps(self._rows).encode() + b"\n")
+            self._samples.flush()
+            os.fsync(self._samples.fileno())
+        self.done += len(self._rows)
+        self._rows = []
+        self._saved = time.monotonic()
+
+    def _recover(self, first: bytes) -> None:
+        """Keep the whole checkpoints of a killed job with the same key; cut off everything else."""
+        header = _npy_header(self.shape, self.dtype)
+        self._samples.seek(0)
+        known = self._samples.readline() == first
+        self.done, end = 0, len(first)
+        for rows, length in _checkpoints(self._samples) if known else ():
+            self.done, end = self.done + len(rows), end + length
+        size = len(header) + self.done * self.shape[1] * self.dtype.itemsize
+        if known and os.fstat(self._features.fileno()).st_size >= size:
+            self._samples.truncate(end)
+            self._features.truncate(size)
+            return
+        self.done = 0
+        for file, start in ((self._features, header), (self._samples, first)):
+            file.truncate(0)
+            file.write(start)
+            file.flush()
+
+
+def _npy_header(shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def _checkpoints(file: BinaryIO) -> Iterator[tuple[list[Row], int]]:
+    """Samples and length in bytes of each line, up to one that a killed job left unfinished."""
+    for line in file:
+        try:
+            rows = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            rows = None
+        if rows is None:
+            return
+        yield rows, len(line)
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise MidnightError(f"{folder}: another job is writing these embeddings; wait for it or end it") from error
+
+
+@contextlib.contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+    """A full disk or a folder without permission as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise MidnightError(f"{folder}: embeddings can't be written: {error.strerror or error}") from error
+
+
+def _forget(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
 def is_current(folder: Path, key: str) -> bool:
     """Whether the folder holds complete embeddings with this key.
 
@@ -45,7 +213,8 @@ def is_current(folder: Path, key: str) -> bool:
     """
     try:
         done = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        return bool(done["key"] == key and len(np.load(folder / FEATURES, mmap_mode="r")) == done["count"])
+        whole = len(np.load(folder / FEATURES, mmap_mode="r")) == done["count"] and (folder / SAMPLES).is_file()
+        return bool(done["key"] == key and whole)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -55,26 +224,24 @@ def restore_index(folder: Path) -> None:
     write_json(folder / INDEX, json.loads((folder / DONE).read_text(encoding="utf-8")))
 
 
-def write_embeddings(folder: Path, features: np.ndarray, samples: pd.DataFrame, index: dict[str, Any]) -> None:
-    """Write features, samples and, last, the index.
+def link_embeddings(source: Path, folder: Path) -> None:
+    """Give a folder the complete embeddings of another one.
 
-    Args:
-        folder: where to.
-        features: float32 [N, 2D].
-        samples: N rows with `COLUMNS`.
-        index: the JSON-like index: key, hashes, size, counts.
+    By hard links: they take no space, and either folder can be deleted or written again without the other noticing.
 
     Raises:
-        MidnightError: NaN in the features, or the disk is full.
+        MidnightError: the folder can't be written.
     """
-    if not np.isfinite(features).all():
-        raise MidnightError(f"{folder}: the model gives NaN or infinite embeddings; nothing was written")
-    with atomic_path(folder / FEATURES) as temporary:
-        np.save(temporary, np.ascontiguousarray(features, np.float32))
-    with atomic_path(folder / SAMPLES) as temporary:
-        samples[list(COLUMNS)].to_parquet(temporary, index=False)
-    write_json(folder / DONE, index)
-    write_json(folder / INDEX, index)
+    with _reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget(folder, INDEX, DONE, PARTIAL_FEATURES, PARTIAL_SAMPLES, FEATURES, SAMPLES)
+        for name in (FEATURES, SAMPLES):
+            try:
+                os.link(source / name, folder / name)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source / name, folder / name)
+        write_json(folder / DONE, json.loads((source / DONE).read_text(encoding="utf-8")))
+        restore_index(folder)
 
 
 def read_embeddings(folder: Path) -> Embeddings:
