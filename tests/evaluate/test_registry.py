@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import jsonschema
@@ -78,9 +79,71 @@ def test_every_row_of_table_a1_has_a_model(repository: Path) -> None:
     assert published == {model.published for model in registry.load_models().values()} - {None}
 
 
+def test_sizes_registers_and_gates_of_the_published_rows() -> None:
+    rows = [model for model in registry.load_models().values() if model.published]
+    assert all(model.sizes == [int((model.published or "").partition("/")[2] or 224)] for model in rows)
+    zoo = {model.published: model for model in rows if model.source in ("eva", "timm")}
+    registers = {name: model.registers for name, model in zoo.items() if model.registers}
+    assert registers == {"UNI-2": 8, "UNI-2/392": 8, "Virchow2": 4, "H-Optimus-0": 4, "Hibou-L": 4}
+    gated = {name for name, model in zoo.items() if model.gate}
+    assert gated == {"UNI", "UNI/512", "UNI-2", "UNI-2/392", "Virchow2", "Prov-GigaPath", "Hibou-L"}
+    assert all(model.licence for model in zoo.values())
+    halves = {name for name, model in zoo.items() if model.mean == model.std == (0.5, 0.5, 0.5)}
+    assert halves == {"Midnight-12k", "Kaiko-B8", "vitg14 (nat. img.)"}
+    natural = zoo["vitg14 (nat. img.)"]
+    assert (natural.model_name, natural.registers) == ("vit_giant_patch14_dinov2.lvd142m", 0)
+    kinds = {model.published: model.source for model in rows if model.published not in zoo}
+    assert kinds == {"Midnight-92k": "run", "Midnight-92k/392": "run", "tcga-100M": "run", "vitg14 (initial)": "init"}
+
+
+def test_names_of_the_zoo_are_those_of_the_libraries() -> None:
+    eva = Path(find_spec("eva").submodule_search_locations[0]) / "vision/models/networks/backbones/pathology"
+    code = "".join(path.read_text() for path in eva.glob("*.py"))
+    names = {model.model_name for model in registry.load_models().values() if model.source == "eva"}
+    assert len(names) == 11
+    assert all(f'register("{name}")' in code for name in names)
+
+
+VARIANT = "  {name}: {{variant_of: {of}, perturb: {perturb}}}\n"
+
+
+def test_a_variant_is_one_entry_that_only_its_name_selects(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, TASK + VARIANT.format(name="theirs", of="mine", perturb="{hed_sigma: 0.1, magnification: 2}")
+    )
+    chosen = registry.select_tasks(["theirs"], "paper", path)
+    assert list(chosen) == ["mine", "theirs"]
+    assert chosen["theirs"].label == "Mine, stain σ 0.1, magnification × 2"
+    assert chosen["theirs"].column == "theirs"
+    assert list(registry.select_tasks([], "paper", path)) == ["mine"]
+    known = registry.load_tasks()
+    variants = [name for name, task in known.items() if task.variant_of]
+    assert len(variants) == 8 * 3
+    assert {known[name].variant_of for name in variants} >= {"bach", "pcam", "demo-bach"}
+
+
+@pytest.mark.parametrize(
+    ("of", "perturb", "words"),
+    [
+        ("nobody", "{hed_sigma: 0.1}", "variant_of: 'nobody' is no tile task"),
+        ("theirs", "{hed_sigma: 0.1}", "variant_of: 'theirs' is no tile task"),
+        ("mine", "{}", "perturb: changes nothing"),
+        ("mine", "{hed_sigma: 0.9}", "perturb.hed_sigma"),
+        ("mine", "{magnification: 0.5}", "perturb.magnification"),
+        ("mine", "{sigma: 0.5}", "'sigma'"),
+        ("mine", "{hed_sigma: 0.1}, scored: val", "'scored'"),
+    ],
+)
+def test_a_wrong_variant_is_named_with_its_key(tmp_path: Path, of: str, perturb: str, words: str) -> None:
+    path = write(tmp_path, TASK + VARIANT.format(name="theirs", of=of, perturb=perturb))
+    with pytest.raises(ConfigError, match=r"tasks\.theirs") as caught:
+        registry.load_tasks(path)
+    assert words in str(caught.value)
+
+
 def test_models_by_default_are_those_of_the_zoo_and_of_the_runs() -> None:
     models = registry.select_models([], ["midnight-12k"])
-    assert {"midnight-12k", "vitg14-initial", "uni"} <= set(models)
+    assert {"midnight-12k", "vitg14-initial", "uni", "colour-statistics"} <= set(models)
     assert not {"demo", "local", "midnight-92k"} & set(models)
     assert list(registry.select_models(["demo-random", "demo"], ["demo"])) == ["demo-random", "demo"]
 
@@ -88,6 +151,7 @@ def test_models_by_default_are_those_of_the_zoo_and_of_the_runs() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("    metric:", "    perturb: {hed_sigma: 0.1}\n    metric:", "tasks.mine.perturb: only a variant"),
         ("kind: tile", "kind: tyle", "tasks.mine: kind"),
         ("label: Mine", "lable: Mine", "'lable'"),
         ("    metric: MulticlassAccuracy\n", "", "'metric'"),

@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from midnight.config.fields import key
 
+POOLINGS = {"cls_mean": "CLS+Mean", "cls": "CLS"}
+"""What people call the poolings."""
+
 
 @dataclass(frozen=True)
 class Scheduler:
@@ -39,12 +42,37 @@ class Dataset:
 
     root: str = key(doc="sub-folder of evaluation.data_root")
     class_path: str = key("", "dotted name of the class (eva's or one of midnight.evaluate)")
-    args: dict[str, Any] = key(dict, "further arguments; a mapping with class_path (and init_args) becomes an object")
+    args: dict[str, Any] = key(
+        dict, 'further arguments; a mapping with class_path (and init_args) becomes an object, "{root}" the folder'
+    )
     splits: dict[str, str] = key(dict, "role (train, val, test): the class's name of that split")
+    tables: list[str] = key(list, "tables of labels below root, named when something is missing in them")
     crop: Literal["resize-crop", "random-resized"] = key(
         "resize-crop", "training images: eva's ResizeAndCrop or random"
     )
     transforms_key: str = key("transforms", "name of the class's argument for transforms")
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """How the scored images of a variant are changed; see midnight.evaluate.perturb."""
+
+    hed_sigma: float = key(0.0, "strength of the stain shift: 0.05 is light, 0.2 strong", minimum=0, maximum=0.4)
+    magnification: float = key(1.0, "factor: the central 1 / factor of each side is shown", minimum=1, maximum=4)
+
+    @property
+    def text(self) -> str:
+        """In words, e.g. "stain σ 0.2, magnification × 1.25"."""
+        stain = [f"stain σ {self.hed_sigma:g}"] if self.hed_sigma else []
+        return ", ".join(stain + ([f"magnification × {self.magnification:g}"] if self.magnification > 1 else []))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A tile task's scored images perturbed: heads are fitted and chosen as in that task; all else is its own."""
+
+    variant_of: str = key(doc="a tile task")
+    perturb: Perturbation = key(doc="what is done to the images of the split that it scores")
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,8 @@ class Task:
     protocols: dict[str, Protocol] = key(dict, "protocol: values; hest tasks have none, their probe is fixed")
     name: str = key("", "the entry's name; filled in by the loader")
     protocol: str = key("", "the protocol in use; filled in by select_tasks")
+    variant_of: str = key("", "the task that this is a variant of; filled in by the loader, see Variant")
+    perturb: Perturbation | None = key(None, "filled in by the loader, see Variant")
 
     @property
     def values(self) -> Protocol:
@@ -82,8 +112,9 @@ class Task:
 class Model:
     """One model to evaluate."""
 
-    source: Literal["run", "init", "eva", "timm", "dir"] = key(
-        doc="run: trained here; init: a run's random init; eva: eva's registry; timm: a timm name; dir: exported folder"
+    source: Literal["run", "init", "eva", "timm", "dir", "colour"] = key(
+        doc="run: trained here; init: a run's random init; eva: eva's registry; timm: a timm name; dir: an export; "
+        "colour: statistics of colours, no network"
     )
     label: str = key(doc="name for people")
     sizes: list[int] = key(doc="input sizes, px", minimum=14, minItems=1)

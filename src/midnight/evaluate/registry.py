@@ -9,20 +9,20 @@ from midnight.atomic import write_json
 from midnight.config.fields import build, plain, schema
 from midnight.config.load import CONFIG_DIR, read_yaml
 from midnight.errors import ConfigError
-from midnight.evaluate.entries import Model, Protocol, Task
+from midnight.evaluate.entries import Model, Protocol, Task, Variant
 
 TASKS = CONFIG_DIR / "tasks.yaml"
 MODELS = CONFIG_DIR / "models.yaml"
 OWN = ("run", "init")
 ZOO_NEEDS = ("model_name", "mean", "std")
-NEEDED = {"run": ("run",), "init": ("run",), "dir": ("path",), "eva": ZOO_NEEDS, "timm": ZOO_NEEDS}
+NEEDED = {"run": ("run",), "init": ("run",), "dir": ("path",), "eva": ZOO_NEEDS, "timm": ZOO_NEEDS, "colour": ()}
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def registry_schema(name: str) -> dict[str, Any]:
     """The JSON schema of `config/tasks.yaml` (name "tasks") or `config/models.yaml` ("models")."""
-    entry = {"tasks": Task, "models": Model}[name]
-    properties = {name: {"type": "object", "additionalProperties": schema(entry)}}
+    entry = {"tasks": {"anyOf": [schema(Task), schema(Variant)]}, "models": schema(Model)}[name]
+    properties = {name: {"type": "object", "additionalProperties": entry}}
     if name == "tasks":
         properties["presets"] = {"type": "object", "additionalProperties": schema(Protocol)}
     return {
@@ -55,15 +55,43 @@ def load_tasks(path: Path = TASKS) -> dict[str, Task]:
     Raises:
         ConfigError: the file or an entry is wrong; names the file, the entry and the key.
     """
+    entries = _read(path, "tasks")
     tasks = {}
-    for name, value in _read(path, "tasks").items():
-        task = build(Task, {**value, "name": str(name)}, f"{path}: tasks.{name}")
-        _check_task(task, f"{path}: tasks.{name}")
-        tasks[str(name)] = task
+    for name, value in entries.items():
+        if "variant_of" not in value:
+            tasks[str(name)] = build(Task, {**value, "name": str(name)}, f"{path}: tasks.{name}")
+            _check_task(tasks[str(name)], f"{path}: tasks.{name}")
+    for name, value in entries.items():
+        if "variant_of" in value:
+            variant = build(Variant, value, f"{path}: tasks.{name}")
+            tasks[str(name)] = _make_variant(str(name), variant, tasks, f"{path}: tasks.{name}")
     return tasks
 
 
+def _make_variant(name: str, variant: Variant, tasks: Mapping[str, Task], where: str) -> Task:
+    """The task whose only images are the perturbed ones, with a column of its own: no average ever has it."""
+    base = tasks.get(variant.variant_of)
+    if base is None or base.kind != "tile" or base.variant_of:
+        raise ConfigError(
+            f"{where}.variant_of: {variant.variant_of!r} is no tile task of this file, or a variant itself"
+        )
+    if not variant.perturb.text:
+        raise ConfigError(f"{where}.perturb: changes nothing; give hed_sigma or magnification")
+    return dataclasses.replace(
+        base,
+        name=name,
+        label=f"{base.label}, {variant.perturb.text}",
+        column=name,
+        scored="test",
+        dataset=dataclasses.replace(base.dataset, splits={base.scored: base.dataset.splits[base.scored]}),
+        variant_of=base.name,
+        perturb=variant.perturb,
+    )
+
+
 def _check_task(task: Task, where: str) -> None:
+    if task.perturb is not None:
+        raise ConfigError(f"{where}.perturb: only a variant of another task is perturbed; add the key 'variant_of'")
     if task.kind == "hest":
         return
     if not task.dataset.class_path:
@@ -126,19 +154,27 @@ def _is_default(model: Model, runs: Collection[str]) -> bool:
 def select_tasks(names: Collection[str], protocol: str, path: Path = TASKS) -> dict[str, Task]:
     """The named tasks with their protocol set; with no names, the paper's tasks (protocol demo: the demo's).
 
+    A variant's heads are those of the task that it is a variant of, so that task is added before it.
+
     Raises:
         ConfigError: an unknown task, or one that has no such protocol.
     """
     tasks = load_tasks(path)
     wanted = "demo" if protocol == "demo" else "real"
-    chosen = list(names) or [name for name, task in tasks.items() if task.data == wanted and task.kind != "folder"]
+    chosen = list(names) or [name for name, task in tasks.items() if task.data == wanted and is_paper(task)]
     for name in chosen:
         if name not in tasks:
             raise ConfigError(f"evaluation.tasks: no task {name!r} in {path}; known: {', '.join(tasks)}")
         if tasks[name].kind != "hest" and protocol not in tasks[name].protocols:
             known = ", ".join(tasks[name].protocols)
             raise ConfigError(f"evaluation.protocol: task {name!r} has no protocol {protocol!r}; it has: {known}")
-    return {name: _with_protocol(tasks[name], protocol) for name in chosen}
+    with_bases = [other for name in chosen for other in (tasks[name].variant_of, name) if other]
+    return {name: _with_protocol(tasks[name], protocol) for name in with_bases}
+
+
+def is_paper(task: Task) -> bool:
+    """Whether a task, or its demo stand-in, is in the paper's tables: neither a folder of one's own nor a variant."""
+    return task.kind != "folder" and not task.variant_of
 
 
 def _with_protocol(task: Task, protocol: str) -> Task:
@@ -148,7 +184,8 @@ def _with_protocol(task: Task, protocol: str) -> Task:
 
 def data_settings(task: Task) -> dict[str, Any]:
     """The part of a task that its embeddings depend on, JSON-like."""
-    return {"kind": task.kind, "dataset": plain(task.dataset), "max_tiles": task.max_tiles}
+    settings = {"kind": task.kind, "dataset": plain(task.dataset), "max_tiles": task.max_tiles}
+    return settings | ({"perturb": plain(task.perturb)} if task.perturb else {})
 
 
 def find_model(name: str, path: Path = MODELS) -> Model:

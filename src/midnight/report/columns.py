@@ -26,7 +26,7 @@ COLUMNS = (
     Column("mhst", "mhst", "MHIST", BALANCED),
     Column("pc", "pc", "PCam", BALANCED),
     Column("c16", "c16", "Cam16 (small)", BALANCED),
-    Column("pnd", "pnd", "Panda (small)", "accuracy"),
+    Column("pnd", "pnd", "Panda (small)", BALANCED),
     Column("cnsp", "cnsp", "CoNSeP", DICE),
     Column("mnsc", "mnsc", "MoNuSAC", DICE),
     Column("hest", "HEST", "HEST", "Pearson correlation, mean of the tasks"),
@@ -35,4 +35,3 @@ KEYS = tuple(column.key for column in COLUMNS)
 BY_KEY = {column.key: column for column in COLUMNS}
 HEST = "hest"
 HEST_TASKS = 9
-POOLINGS = {"cls_mean": "CLS+Mean", "cls": "CLS"}

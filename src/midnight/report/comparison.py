@@ -64,6 +64,7 @@ def compare_to_random(
         sources: model: source in the registry (`init`, `run`, `eva`, …).
         models: only these trained models; all of source `run` or `dir` (and unknown ones) by default.
     """
+    scores = [score for score in scores if not score.variant_of]
     baselines = [score for score in scores if is_random(score.model, score.label, sources)]
     trained = [score for score in scores if not is_random(score.model, score.label, sources)]
     wanted = (

@@ -13,13 +13,15 @@ from markupsafe import Markup
 
 from midnight import provenance
 from midnight.atomic import write_text
+from midnight.evaluate.entries import POOLINGS
 from midnight.report import export, formatting, published
 from midnight.report.ablations import build_ablations
-from midnight.report.columns import BY_KEY, POOLINGS
+from midnight.report.columns import BY_KEY
 from midnight.report.comparison import Comparison, compare_to_random
 from midnight.report.embed import Embedded, data_uri, read_figures
 from midnight.report.labels import Labels
 from midnight.report.ledger import Ledger, read_ledger
+from midnight.report.robustness import build_robustness
 from midnight.report.scores import Score, finite, load_scores
 from midnight.report.tables import Table, build_further, build_tables
 from midnight.report.walltime import read_walltimes
@@ -96,6 +98,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "facts": _facts(ledger, scores, comparisons, inputs.runs),
         "tables": tables,
         "further": further,
+        "robustness": build_robustness(scores),
         "comparisons": _by_group(comparisons),
         "ablations": build_ablations(tables, inputs.runs, inputs.config, inputs.labels.runs),
         "published": [published.published_table(name) for name in published.RESULTS],

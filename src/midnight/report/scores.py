@@ -33,6 +33,16 @@ class Score:
     data: str
     record: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def variant_of(self) -> str:
+        """The task whose scored images were perturbed for this score; empty for any other score."""
+        return str((self.record.get("extra") or {}).get("variant_of", ""))
+
+    @property
+    def perturbation(self) -> str:
+        """What was done to the images, in words; empty where nothing was."""
+        return str((self.record.get("extra") or {}).get("perturbation", ""))
+
 
 def finite(value: Any) -> float | None:
     """`value` as a float, None when it is absent, not a number, NaN or infinite."""

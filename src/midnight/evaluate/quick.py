@@ -1,0 +1,170 @@
+"""A quick check of a model while it is trained, or after: nearest neighbours and a linear probe on a task's embeddings.
+
+It is no score: no protocol, one fit, nothing written. To choose a checkpoint by it, use images that are in no reported
+benchmark; a benchmark's own scored split would favour the checkpoint that suits it, and `warning` says so.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from midnight.config import Evaluation
+from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate.embed import embed_task
+from midnight.evaluate.encoder import load_encoder, pick_device
+from midnight.evaluate.entries import POOLINGS, Model, Task
+from midnight.evaluate.fingerprint import CARD, hash_data
+from midnight.evaluate.heads import split_halves
+from midnight.evaluate.images import task_root
+from midnight.evaluate.registry import is_paper, load_tasks
+from midnight.evaluate.store import Embeddings, read_embeddings
+from midnight.ssl.knn import NEIGHBOURS, balanced_accuracy, knn_predict
+
+SEED = 0
+TEACHER = "teacher.backbone.vit."
+METHODS = {"knn": f"{NEIGHBOURS} nearest neighbours", "linear": "linear probe"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a quick check found. scores: pooling: {"knn", "linear"}: balanced accuracy on the scored images."""
+
+    model: str
+    size: int
+    task: str
+    classes: int
+    train: int
+    scored: int
+    scores: dict[str, dict[str, float]]
+    warning: str
+    note: str = "quick check, not a reported score"
+
+    @property
+    def text(self) -> str:
+        """A small table with what it is of."""
+        counts = f"{self.train} images to train, {self.scored} scored, {self.classes} classes"
+        lines = [
+            f"{self.note}: balanced accuracy of {self.model} at {self.size} px on {self.task}",
+            f"{counts}, chance {1 / self.classes:.3f}",
+            f"{'':24}" + "".join(f"{POOLINGS[pooling]:>10}" for pooling in self.scores),
+        ]
+        for method, name in METHODS.items():
+            lines.append(f"{name:24}" + "".join(f"{values[method]:10.3f}" for values in self.scores.values()))
+        return "\n".join(lines)
+
+
+def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
+    """Embed a task's images and classify them.
+
+    Args:
+        model: folder with teacher.safetensors and model.json, or a checkpoint `models/RUN/checkpoints/step_*`.
+        task: a tile or folder task of config/tasks.yaml.
+        evaluation: data root, batch size, decoding threads, accelerator.
+
+    Raises:
+        MidnightError: there is no such model or no data.
+        ConfigError: there is no such task, or it is of another kind.
+    """
+    entry = find_task(task)
+    root = task_root(entry, evaluation.data_root)
+    with tempfile.TemporaryDirectory(prefix="midnight-quick-") as scratch:
+        folder = model
+        if model.name.startswith("step_"):
+            folder = Path(scratch, "model")
+            export_checkpoint(model, folder)
+        size = trained_size(folder)
+        encoder = load_encoder(Model("dir", model.name, [size], path=str(folder), name=model.name), None, size)
+        encoder.tokens.to(pick_device(evaluation.accelerator))
+        embed_task(encoder, entry, root, hash_data(root), size, evaluation, Path(scratch, "task"), model.name)
+        return classify(str(model), size, entry, read_embeddings(Path(scratch, "task")))
+
+
+def find_task(name: str) -> Task:
+    """A task that can be checked quickly.
+
+    Raises:
+        ConfigError: there is no such task, or it is of another kind.
+    """
+    tasks = load_tasks()
+    usable = [known for known, task in tasks.items() if task.kind in ("tile", "folder") and not task.variant_of]
+    if name not in usable:
+        raise ConfigError(f"--task: {name!r} is no tile or folder task of config/tasks.yaml: {', '.join(usable)}")
+    return tasks[name]
+
+
+def trained_size(folder: Path) -> int:
+    """The input size, px, that a model was trained at.
+
+    Raises:
+        MidnightError: no card, or it doesn't say.
+    """
+    try:
+        return int(json.loads((folder / CARD).read_text(encoding="utf-8"))["img_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MidnightError(
+            f"{folder}: no usable {CARD} ({error}); give a run's folder, when it has ended, or one of its checkpoints"
+        ) from error
+
+
+def export_checkpoint(checkpoint: Path, output: Path) -> None:
+    """Write a checkpoint's teacher as a trained model's folder.
+
+    Raises:
+        MidnightError: the folder is no checkpoint of a run of this project.
+    """
+    from midnight.ssl.backbone import build_vit
+    from midnight.ssl.export import export_teacher
+    from midnight.ssl.job import FILE, read_job
+    from midnight.ssl.shards import Shards
+
+    job = read_job(checkpoint.resolve().parents[1] / FILE)
+    vit = build_vit(job.recipe.backbone, job.recipe.crops.global_size)
+    try:
+        tensors = Shards(sorted(checkpoint.glob("shard-*.safetensors")))
+        names = [name for name in tensors if name.startswith(TEACHER)]
+        vit.load_state_dict({name.removeprefix(TEACHER): tensors[name] for name in names})
+        step = int(checkpoint.name.removeprefix("step_"))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise MidnightError(f"{checkpoint}: no usable checkpoint: {' '.join(str(error).split())[:200]}") from error
+    export_teacher(vit, job.recipe, output, step, job.data)
+
+
+def classify(model: str, size: int, task: Task, stored: Embeddings) -> Check:
+    """Fit on the training images and score on those that the task scores; a folder's on a random half of each class."""
+    labels = stored.samples["target"].to_numpy().astype(np.int64)
+    halves = split_halves(labels, SEED) if task.kind == "folder" else {}
+    train, scored = (halves[role] if halves else stored.rows(role) for role in ("train", task.scored))
+    scores = {}
+    for pooling in POOLINGS:
+        features = np.asarray(stored.pooled(pooling), np.float32)
+        scores[pooling] = measure(features[train], labels[train], features[scored], labels[scored])
+    reported = task.data == "real" and is_paper(task)
+    warning = f"{task.name} is a reported benchmark: a checkpoint chosen by it makes its score too high"
+    counts = (len(np.unique(labels)), len(train), len(scored))
+    return Check(model, size, task.name, *counts, scores, warning if reported else "")
+
+
+def measure(train: np.ndarray, labels: np.ndarray, scored: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Balanced accuracy by nearest neighbours and by logistic regression on standardised features.
+
+    Args:
+        train: float32 [N, D].
+        labels: int64 [N], from 0.
+        scored: float32 [M, D].
+        truth: int64 [M].
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rows, known = torch.from_numpy(train), torch.from_numpy(labels)
+    nearest = torch.cat([knn_predict(rows, known, part) for part in torch.from_numpy(scored).split(1024)])
+    probe: Any = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, labels)
+    predicted = {"knn": nearest, "linear": torch.from_numpy(probe.predict(scored))}
+    return {method: balanced_accuracy(values, torch.from_numpy(truth)) for method, values in predicted.items()}
