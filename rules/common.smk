@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 from midnight.config import Tiles, initial_recipe, load_config, load_recipe, plain
 from midnight.errors import MidnightError
 from midnight.evaluate import registry
+from midnight.evaluate.prepare.rules import group_tasks
 from midnight.paths import Layout
 from midnight.slides.manifest import count_slides, shard_digest, shard_names
 from midnight.slides.pin import pinned_sources, planned_slides
@@ -136,7 +137,7 @@ def figures():
         names += [
             f"tsne-{task}.png"
             for task in tasks
-            if tasks[task].kind in ("tile", "folder")
+            if tasks[task].kind in ("tile", "folder") and not tasks[task].variant_of
         ]
     return [layout.figure(name) for name in names]
 
@@ -150,8 +151,10 @@ def manifest_sources(cohort):
 
 
 def task_data():
-    """What the tasks' data wait for: only the demo makes its own."""
-    return [DEMO_BENCHMARKS] if cfg.demo else []
+    """What the tasks' data wait for: a check of each data set; the demo makes its own."""
+    if cfg.demo:
+        return [DEMO_BENCHMARKS]
+    return [layout.prepared(name) for name in group_tasks(tasks)]
 
 
 def gpu_resources(run):

@@ -65,6 +65,8 @@ def test_unknown_recipe_is_one_line_and_status_1() -> None:
         ["slides", "pin"],
         ["tiles", "show"],
         ["tiles", "plan"],
+        ["tasks", "status"],
+        ["tasks", "prepare"],
     ],
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

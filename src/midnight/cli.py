@@ -64,11 +64,29 @@ def parser() -> argparse.ArgumentParser:
     _add_config(plan)
     plan.set_defaults(run=run_tiles_plan)
 
+    tasks = commands.add_parser("tasks", help="look at and fetch downstream data sets").add_subparsers(required=True)
+    status = tasks.add_parser("status", help="which data sets are complete, what is missing, how to get it")
+    status.add_argument("--verify", action="store_true", help="also compare published md5s (reads whole files)")
+    status.add_argument("--json", action="store_true", help="as JSON, with every missing file")
+    _add_config(status)
+    status.set_defaults(run=run_tasks_status)
+    prepare = tasks.add_parser("prepare", help="download data sets that need no form or account")
+    prepare.add_argument("task", nargs="+", help="tasks of the configuration")
+    _add_config(prepare)
+    prepare.set_defaults(run=run_tasks_prepare)
+
     export = commands.add_parser("export", help="a trained model for timm, transformers or kaiko-eva")
     export.add_argument("run_folder", type=Path, help="results/models/RUN: teacher.safetensors and model.json")
     export.add_argument("output", type=Path, help="folder to write")
     export.add_argument("--to", choices=("timm", "hf", "eva"), required=True, help="hf: transformers' Dinov2Model")
     export.set_defaults(run=run_export)
+
+    quick = commands.add_parser("quick-check", help="nearest neighbours and a linear probe of a model on a task")
+    quick.add_argument("model", type=Path, help="results/models/RUN, or one of its checkpoints/step_*")
+    quick.add_argument("--task", required=True, help="a tile or folder task of config/tasks.yaml")
+    quick.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_config(quick)
+    quick.set_defaults(run=run_quick_check)
     return top
 
 
@@ -115,8 +133,10 @@ def run_config_schemas(_: argparse.Namespace) -> None:
     """`midnight config schemas`."""
     from midnight.config import schemas
     from midnight.evaluate import registry
+    from midnight.evaluate.prepare import rules
 
-    for path in [*schemas.write_schemas(CONFIG_DIR / "schemas"), *registry.write_schemas(CONFIG_DIR / "schemas")]:
+    folder = CONFIG_DIR / "schemas"
+    for path in [*schemas.write_schemas(folder), *registry.write_schemas(folder), rules.write_schema(folder)]:
         print(path)
 
 
@@ -152,12 +172,36 @@ def run_tiles_plan(arguments: argparse.Namespace) -> None:
     print(describe(plan, tile_set, Path(layout.tiles(tile_set.name)), arguments.cores))
 
 
+def run_tasks_status(arguments: argparse.Namespace) -> None:
+    """`midnight tasks status`."""
+    from midnight.evaluate.prepare.commands import status
+
+    sys.exit(status(_config(arguments).evaluation, arguments.verify, arguments.json))
+
+
+def run_tasks_prepare(arguments: argparse.Namespace) -> None:
+    """`midnight tasks prepare TASK…`."""
+    from midnight.evaluate.prepare.commands import prepare_tasks
+
+    sys.exit(prepare_tasks(_config(arguments).evaluation, arguments.task))
+
+
 def run_export(arguments: argparse.Namespace) -> None:
     """`midnight export RUN_FOLDER OUTPUT --to LIBRARY`."""
     from midnight.ssl.exports import export_run
 
     export_run(arguments.run_folder, arguments.to, arguments.output)
     print(arguments.output)
+
+
+def run_quick_check(arguments: argparse.Namespace) -> None:
+    """`midnight quick-check MODEL --task TASK`."""
+    from midnight.evaluate.quick import quick_check
+
+    check = quick_check(arguments.model, arguments.task, _config(arguments).evaluation)
+    print(json.dumps(plain(check)) if arguments.json else check.text)
+    if check.warning:
+        print(f"warning: {check.warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

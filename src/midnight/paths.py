@@ -57,6 +57,10 @@ class Layout:
         """Written last: embeddings are complete when it is there."""
         return str(Path(self.embeddings(model, size, task), "index.json"))
 
+    def prepared(self, dataset: str) -> str:
+        """What is there of a downstream data set, named as the first task that reads it."""
+        return self._at("prepared", f"{dataset}.json")
+
     def score(self, model: str, size: str, pooling: str, task: str) -> str:
         return self._at("scores", model, size, pooling, f"{task}.json")
 

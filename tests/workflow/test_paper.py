@@ -39,6 +39,7 @@ def test_the_whole_plan_is_built_from_a_pinned_manifest(snakemake: Snakemake, ma
     plan = jobs(result.stdout + result.stderr)
     assert plan["fetch_slides"] == plan["segment_tissue"] == SHARDS
     assert plan["train"] >= 2
+    assert plan["prepare_task"] == 20
     assert plan["embed"] == plan["score"] >= 10
     assert plan["report"] == 1
     assert not list(tmp_path.iterdir())

@@ -97,8 +97,9 @@ class Evaluation:
     sizes: list[int] = key(list, "input sizes, px; empty = each model's own", minimum=14)
     poolings: list[Literal["cls", "cls_mean"]] = key(lambda: ["cls", "cls_mean"], "CLS, CLS+Mean")
     data_root: str = key("data/benchmarks", "folder of the downstream data sets")
+    download: bool = key(True, "download data sets that need no form, account or accepted terms")
     batch_size: int = key(64, "images per forward pass", minimum=1)
-    workers: int = key(2, "image-decoding threads", minimum=0)
+    workers: int = key(8, "image-decoding threads; the embed rule reserves as many cores", minimum=0)
     accelerator: str = key("auto", "auto, cpu or gpu")
 
 

@@ -1,0 +1,169 @@
+"""One file from the web to disk: resumed, retried, named as asked only when it is whole."""
+
+import contextlib
+import errno
+import logging
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from midnight.errors import MidnightError, ServiceError
+from midnight.slides.endpoint import is_loopback
+from midnight.slides.retry import TRANSIENT_CODES, RefusedError, TransientError, pause_seconds, retry_after_seconds
+
+LOG = logging.getLogger(__name__)
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to give up: attempts in a row that bring nothing, first pause in seconds, seconds without a byte."""
+
+    attempts: int = 8
+    pause: float = 1.0
+    timeout: float = 60.0
+
+
+PATIENCE = Patience()
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file's bytes gather until it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
+def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
+    """Download `url` to `path`, going on where an earlier attempt or run ended.
+
+    Raises:
+        ServiceError: it can't be had; what has arrived is kept.
+        MidnightError: the disk is full or can't be written.
+    """
+    idle = 0
+    while True:
+        before = _size(partial_path(path))
+        try:
+            _receive(url, partial_path(path), patience)
+            break
+        except RefusedError as error:
+            raise ServiceError(f"{url}: {error}") from error
+        except TransientError as error:
+            size = _size(partial_path(path))
+            idle = 1 if size > before else idle + 1
+            LOG.info("%s: %s; %d bytes so far", url, error, size)
+            if idle >= patience.attempts:
+                kept = f": the {size:,} bytes that came are kept" if size else ""
+                raise ServiceError(f"{url}: {error}; run again{kept}") from error
+            time.sleep(pause_seconds(idle, patience.pause, error.retry_after))
+    with writing(path.parent):
+        partial_path(path).replace(path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _receive(url: str, partial: Path, patience: Patience) -> None:
+    """One attempt: append what is missing."""
+    offset = _size(partial)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    with requests.Session() as session:
+        # a proxy can't reach this machine's loopback
+        session.trust_env = not is_loopback(url)
+        try:
+            response = session.get(url, headers=headers, stream=True, timeout=patience.timeout)
+        except requests.RequestException as error:
+            raise TransientError(_cause(error, patience)) from error
+        with response:
+            _check(response)
+            total = _total(response)
+            if response.status_code == 416 and total == offset:
+                return
+            if response.status_code == 416 or (offset and _start(response) not in (0, offset)):
+                partial.unlink()
+                raise TransientError("the service could not resume the file")
+            _append(response, partial, _start(response), total, patience)
+    if total is not None and _size(partial) != total:
+        raise TransientError(f"the connection ended after {_size(partial):,} of {total:,} bytes")
+
+
+def _check(response: requests.Response) -> None:
+    code = response.status_code
+    if code in TRANSIENT_CODES:
+        raise TransientError(f"HTTP {code}", retry_after_seconds(response.headers.get("Retry-After")))
+    if code not in (200, 206, 416):
+        raise RefusedError(f"HTTP {code}")
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise RefusedError("a web page came instead of the file; has it moved, or is a limit reached?")
+
+
+def _start(response: requests.Response) -> int:
+    """The byte at which the body begins."""
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else 0
+
+
+def _total(response: requests.Response) -> int | None:
+    """Bytes of the whole file, where the service says it."""
+    text = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _append(response: requests.Response, partial: Path, start: int, total: int | None, patience: Patience) -> None:
+    with writing(partial.parent):
+        free = shutil.disk_usage(partial.parent).free
+        if total is not None and total - start > free:
+            raise OSError(errno.ENOSPC, f"{total - start:,} bytes are needed, {free:,} are free")
+        with partial.open("r+b" if start else "wb") as file, _bar(partial, start, total) as bar:
+            file.seek(start)
+            for block in _blocks(response, patience):
+                file.write(block)
+                bar.update(len(block))
+
+
+def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    while True:
+        try:
+            block = response.raw.read1(BLOCK, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TransientError(_cause(error, patience)) from error
+        if not block:
+            return
+        yield block
+
+
+def _bar(partial: Path, start: int, total: int | None) -> "tqdm[Any]":
+    name = partial.name.removesuffix(".partial")
+    interval = 0.5 if sys.stderr.isatty() else 10
+    return tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, mininterval=interval)
+
+
+def _cause(error: Exception, patience: Patience) -> str:
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+        return f"no byte for {patience.timeout:g} s"
+    return f"the connection failed ({type(error).__name__})"
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn failures to write into one line.
+
+    Raises:
+        MidnightError: the disk is full, or the folder can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "make room, or set evaluation.data_root to a larger disk, then run again"
+            raise MidnightError(f"{folder}: the disk is full: {error.strerror}; {advice}") from error
+        raise MidnightError(f"{folder}: can't be written: {error.strerror or error}") from error
