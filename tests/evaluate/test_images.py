@@ -7,6 +7,7 @@ import torch
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.images import build_object, find_class, load_batches, task_root
+from midnight.evaluate.quiet import threads
 from midnight.evaluate.registry import load_tasks
 
 
@@ -35,6 +36,24 @@ def test_all_items_in_order(workers: int, n: int) -> None:
     assert torch.cat([batch for batch, _ in batches])[:, 0, 0, 0].tolist() == list(range(n))
     assert [item[1]["i"] for _, items in batches for item in items] == list(range(n))
     assert (threading.current_thread().name in images.threads) == (workers == 0)
+
+
+def test_the_callers_thread_decodes_alone() -> None:
+    class Counting(Images):
+        def __getitem__(self, index: int) -> Any:
+            assert torch.get_num_threads() == 1
+            return super().__getitem__(index)
+
+    with threads(3):
+        for _ in load_batches(Counting(6), 2, workers=0):
+            assert torch.get_num_threads() == 3  # the model's own
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start", [3, 8, 11])
+def test_from_an_item_on(workers: int, start: int) -> None:
+    batches = list(load_batches(Images(11), 4, workers, start))
+    assert [item[1]["i"] for _, items in batches for item in items] == list(range(start, 11))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,13 +1,23 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from midnight.errors import MidnightError
-from midnight.evaluate.records import Record, aggregate, read_record, read_records, summarise, write_record
+from midnight.evaluate.records import (
+    Record,
+    aggregate,
+    mixed_versions,
+    read_record,
+    read_records,
+    summarise,
+    write_record,
+)
+from midnight.provenance import versions
 
 
 def record(**changes: Any) -> Record:
@@ -88,3 +98,17 @@ def test_no_task_twice_and_not_none() -> None:
         aggregate([record(), record()])
     with pytest.raises(MidnightError, match="no scores"):
         aggregate([])
+
+
+def test_versions_that_change_scores_are_told_apart() -> None:
+    same = {"torch": "2.9", "jsonargparse": "4.40", "kaiko-eva": "0.4.5"}
+    assert mixed_versions([same, dict(same), same | {"snakemake": "9"}, {}]) == ""
+    other = same | {"torch": "2.10", "jsonargparse": "4.41", "openslide-python": "2"}
+    assert (
+        mixed_versions([same, other]) == "scores of different versions: torch 2.10 and 2.9, jsonargparse 4.40 and 4.41"
+    )
+
+
+def test_a_record_names_what_its_score_depends_on() -> None:
+    for name in ("kaiko-eva", "jsonargparse", "scikit-learn", "torch", "numpy", "timm"):
+        assert re.match(r"\d+\.\d+", versions()[name])

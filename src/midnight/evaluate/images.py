@@ -13,6 +13,8 @@ from torch import Tensor
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.entries import Task
+from midnight.evaluate.faults import check_jpegs, check_slides, explain, with_file
+from midnight.evaluate.quiet import threads
 
 TRUSTED = ("eva.", "midnight.", "torchvision.")
 
@@ -61,25 +63,39 @@ def find_class(class_path: str) -> Callable[..., Any]:
         raise ConfigError(f"class_path: can't import {class_path!r}: {error}") from error
 
 
-def open_images(task: Task, root: Path, role: str, transforms: Callable[..., Any]) -> Any:
+def open_images(task: Task, root: Path, role: str, transforms: Callable[..., Any] | None) -> Any:
     """eva's data set of one role ("train", "val", "test"), configured and validated by eva itself.
 
     Raises:
         MidnightError: the data on disk are not what eva expects; says what and where.
     """
     dataset = task.dataset
-    arguments = build_object(dict(dataset.args)) | {dataset.transforms_key: transforms}
+    given = {name: str(root) if value == "{root}" else value for name, value in dataset.args.items()}
+    arguments = build_object(given) | {dataset.transforms_key: transforms}
     if dataset.splits:
         arguments["split"] = dataset.splits[role]
+    build = find_class(dataset.class_path)
     try:
-        images = find_class(dataset.class_path)(root=str(root), **arguments)
+        images = build(root=str(root), **arguments)
         images.prepare_data()
         images.setup()
-        length = len(images)
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise MidnightError(f"task {task.name}: wrong data in {root}: {' '.join(str(error).split())}") from error
-    if not length:
+        names = [images.filename(index) for index in range(len(images))]
+        if dataset.tables:  # a missing label shows before the first image is read
+            for index in range(len(names)):
+                images.load_target(index)
+    except AssertionError:  # torch's, of a list of no slides
+        names = []
+    except MemoryError:
+        raise
+    except Exception as error:  # eva's classes and their readers raise all sorts
+        where = f"{root}" + (f" (split {dataset.splits[role]})" if dataset.splits else "")
+        why = f"{where}: {explain(error, root, dataset.tables)}; see `midnight tasks status`"
+        raise MidnightError(f"task {task.name}: wrong data in {why}") from error
+    if not names:
         raise MidnightError(f"task {task.name}: no images of split {role!r} in {root}")
+    check_jpegs(root, names)
+    if task.kind == "slide":
+        check_slides(root, images)
     return images
 
 
@@ -90,40 +106,66 @@ def preprocessing(size: int, mean: Sequence[float], std: Sequence[float]) -> Cal
     return ResizeAndCrop(size=size, mean=list(mean), std=list(std))
 
 
-def load_batches(images: Any, batch_size: int, workers: int) -> Iterator[tuple[Tensor, list[Any]]]:
-    """All items of a data set in order: images float32 [B, 3, S, S] and the items' (target, metadata).
+def preprocessing_for(
+    task: Task, role: str, size: int, mean: Sequence[float], std: Sequence[float]
+) -> Callable[..., Any]:
+    """The preprocessing of one role of a task; a variant's has its perturbation before it."""
+    plain = preprocessing(size, mean, std)
+    if task.perturb is None:
+        return plain
+    from midnight.evaluate.perturb import Perturbed
+
+    return Perturbed(task.perturb, plain)
+
+
+def load_batches(
+    images: Any, batch_size: int, workers: int, start: int = 0, pin: bool = False
+) -> Iterator[tuple[Tensor, list[Any]]]:
+    """The items of a data set in order: images float32 [B, 3, S, S] and the items' (target, metadata).
 
     Args:
         images: a map-style data set of (image, target, metadata).
         batch_size: B, the last batch may be smaller.
         workers: decoding threads; one batch ahead. 0: in the caller's thread.
+        start: first item.
+        pin: give images in pinned memory, which a GPU can fetch by itself.
 
     Raises:
         MidnightError: an image can't be read; names it.
     """
-    starts = range(0, len(images), batch_size)
-    spans = [range(start, min(start + batch_size, len(images))) for start in starts]
+    starts = range(start, len(images), batch_size)
+    spans = [range(first, min(first + batch_size, len(images))) for first in starts]
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(workers)) if workers else None
         waiting: deque[list[Future[Any]]] = deque()
         for number, span in enumerate(spans):
             if pool is None:
-                yield _collate([_read(images, index) for index in span])
+                with threads(1):  # for an image's few pixels, several would mostly wait for each other
+                    items = [read_item(images, index) for index in span]
+                yield _collate(items, pin)
                 continue
             while len(waiting) < 2 and number + len(waiting) < len(spans):
                 ahead = spans[number + len(waiting)]
-                waiting.append([pool.submit(_read, images, index) for index in ahead])
-            yield _collate([future.result() for future in waiting.popleft()])
+                waiting.append([pool.submit(read_item, images, index) for index in ahead])
+            yield _collate([future.result() for future in waiting.popleft()], pin)
 
 
-def _read(images: Any, index: int) -> Any:
+def read_item(images: Any, index: int) -> Any:
+    """One item of a data set.
+
+    Raises:
+        MidnightError: it can't be read; names it.
+    """
     try:
         return images[index]
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise all sorts, openslide's and zlib's own among them
         name = images.filename(index)
-        raise MidnightError(f"{name}: can't be read: {' '.join(str(error).split())}; get the file again") from error
+        raise MidnightError(f"{name}: can't be read: {with_file(error)}; get the file again") from error
 
 
-def _collate(items: list[Any]) -> tuple[Tensor, list[Any]]:
-    images = torch.stack([item[0] for item in items]).as_subclass(Tensor)
+def _collate(items: list[Any], pin: bool) -> tuple[Tensor, list[Any]]:
+    images = torch.empty(len(items), *items[0][0].shape, dtype=items[0][0].dtype, pin_memory=pin)
+    torch.stack([item[0].as_subclass(Tensor) for item in items], out=images)
     return images, [tuple(item[1:]) for item in items]

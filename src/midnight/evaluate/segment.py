@@ -1,7 +1,7 @@
 """Segmentation heads: eva's convolutional decoder, fitted online on a frozen encoder's feature maps."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from midnight.errors import MidnightError
 from midnight.evaluate.encoder import Encoder, patch_map
 from midnight.evaluate.entries import Task
 from midnight.evaluate.features import as_is
-from midnight.evaluate.images import open_images, preprocessing
+from midnight.evaluate.images import open_images, preprocessing, read_item
 from midnight.evaluate.quiet import quiet
 from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
 
@@ -58,7 +58,7 @@ class Held(Dataset[Any]):
     """A data set whose items are read once and held: (image float32 [3, S, S], mask int64 [S, S])."""
 
     def __init__(self, images: Any) -> None:
-        items = [images[index] for index in range(len(images))]
+        items = [read_item(images, index) for index in range(len(images))]
         pixels = torch.stack([plain_tensor(item[0]) for item in items])
         self.images = pixels.contiguous(memory_format=torch.channels_last)
         self.masks = torch.stack([plain_tensor(item[1]) for item in items])
@@ -76,17 +76,28 @@ class Held(Dataset[Any]):
 
 
 class Drawn(Dataset[Any]):
-    """A data set with random transforms: read anew each time, without metadata."""
+    """A data set whose random transforms are drawn anew each time; its files, slow to parse, are read once."""
 
-    def __init__(self, images: Any) -> None:
-        self.images = images
+    def __init__(self, images: Any, transforms: Callable[..., Any]) -> None:
+        """Read all items.
+
+        Args:
+            images: of (image uint8 [3, h, w], mask with up to 256 classes [h, w], …), without transforms.
+            transforms: of (image, mask), to one size.
+        """
+        items = (read_item(images, index) for index in range(len(images)))
+        self.items = [(item[0], plain_tensor(item[1]).to(torch.uint8)) for item in items]
+        self.transforms = transforms
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = self.images[index][:2]
-        return plain_tensor(image), plain_tensor(mask)
+        from torchvision.tv_tensors import Mask
+
+        image, mask = self.items[index]
+        image, mask = self.transforms(image, Mask(mask))
+        return plain_tensor(image), plain_tensor(mask).long()
 
     def __getitems__(self, indices: Sequence[int]) -> Any:
         """Images [B, 3, S, S] and masks [B, S, S]."""
@@ -125,12 +136,12 @@ def fit_segmentation(task: Task, encoder: Encoder, root: Path, size: int, accele
 
 
 def open_datasets(task: Task, encoder: Encoder, root: Path, size: int) -> dict[str, Any]:
-    """The data sets by role: held in memory where the preprocessing is fixed."""
+    """The data sets by role, in memory: preprocessed where the preprocessing is fixed, else as they are."""
     fixed = preprocessing(size, encoder.mean, encoder.std)
     datasets: dict[str, Any] = {}
     for role in ["train", "val"] + (["test"] if task.scored == "test" else []):
         if role == "train" and task.dataset.crop == "random-resized":
-            datasets[role] = Drawn(open_images(task, root, role, random_preprocessing(size, encoder)))
+            datasets[role] = Drawn(open_images(task, root, role, None), random_preprocessing(size, encoder))
         else:
             datasets[role] = Held(open_images(task, root, role, fixed))
     return datasets
