@@ -154,6 +154,14 @@ def test_no_quarantined_slide_is_said(inputs: ReportInputs, tmp_path: Path) -> N
     assert "No slide was quarantined." in visible(render(replace(inputs, slides=[path], tissue=[])))
 
 
+def test_mixed_versions_are_said_below_the_table(inputs: ReportInputs, page: str, tmp_path: Path) -> None:
+    paths = write_scores(tmp_path)
+    paths[0].write_text(paths[0].read_text().replace('"torch": "2.10.0"', '"torch": "2.9.1"'))
+    words = "scores of different versions: torch 2.10.0 and 2.9.1"
+    assert words in visible(render(replace(inputs, scores=paths)))
+    assert "scores of different versions" not in visible(page)
+
+
 def test_custom_tasks_have_their_own_table_outside_the_average(inputs: ReportInputs, tmp_path: Path) -> None:
     paths = write_scores(tmp_path)
     for path in paths:

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from midnight.errors import MidnightError
 from midnight.report.columns import KEYS
+from midnight.report.export import to_markdown
 from midnight.report.scores import Score, load_scores
 from midnight.report.tables import TABLE_FILES, build_further, build_tables, combine, write_tables
 from tests.report.example import write_scores
@@ -98,6 +100,22 @@ def test_two_sizes_of_a_model_are_told_apart() -> None:
         "a/224",
         "b",
     }
+
+
+def test_what_must_not_be_averaged_never_is() -> None:
+    with pytest.raises(MidnightError, match="across protocol: eva-default, paper"):
+        combine([score(), score(protocol="eva-default")])
+    with pytest.raises(MidnightError, match="a task is there twice among bach, bach"):
+        build_tables([score(), score()])
+
+
+def test_scores_of_different_versions_are_named_below_their_table() -> None:
+    old, new = {"versions": {"torch": "2.9"}}, {"versions": {"torch": "2.10"}}
+    mixed = [score(record=old), score("b", record=new), score("b", "x", record=new)]
+    note = "scores of different versions: torch 2.10 and 2.9"
+    assert [table.notes for table in [*build_tables(mixed), *build_further(mixed)]] == [(note,), ()]
+    assert f"- {note}" in to_markdown(build_tables(mixed))
+    assert build_tables([score(record=old), score("b", protocol="demo", record=new)])[0].notes == ()
 
 
 def test_tasks_outside_the_paper_have_their_own_table() -> None:

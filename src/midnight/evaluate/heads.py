@@ -8,6 +8,7 @@ import torch
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Task
 from midnight.evaluate.features import feature_dataset
+from midnight.evaluate.perturb import leave_generator_alone
 from midnight.evaluate.quiet import quiet, threads
 from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
 from midnight.evaluate.store import Embeddings
@@ -52,6 +53,8 @@ def _fit(
         datasets[role] = feature_dataset(embeddings, chosen, pooling, classes == 1, task.max_tiles)
     dim = embeddings.pooled(pooling).shape[1]
     data = build_data(task.values, datasets, seed)
+    if task.variant_of and "val" in task.dataset.splits:  # the base task tests nothing between its runs
+        leave_generator_alone(data)
     return run_session(task, build_head(task, classes, dim), data, runs, accelerator, seed, checkpoint)
 
 
@@ -60,20 +63,32 @@ def build_head(task: Task, classes: int, dim: int) -> Any:
 
     The head is given as a description, so that eva builds it anew for each run.
     """
-    from eva.core.metrics import AverageLoss
-    from eva.core.metrics.defaults import BinaryClassificationMetrics, MulticlassClassificationMetrics
     from eva.core.metrics.structs import MetricsSchema
     from eva.core.models.modules import HeadModule
 
     binary = classes == 1
-    metrics = BinaryClassificationMetrics() if binary else MulticlassClassificationMetrics(num_classes=classes)
     return HeadModule(
         head=describe_head(task, classes, dim),
         criterion=torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss(),
         optimizer=build_optimizer(task.values),
         lr_scheduler=build_scheduler(task.values),
-        metrics=MetricsSchema(common=AverageLoss(), evaluation=metrics),
+        metrics=MetricsSchema(evaluation=pick_metric(task, classes)),
     )
+
+
+def pick_metric(task: Task, classes: int) -> Any:
+    """The task's metric out of eva's own for `classes` outputs: the others would take most of a validation's time.
+
+    Raises:
+        MidnightError: eva has no such metric.
+    """
+    from eva.core.metrics.defaults import BinaryClassificationMetrics, MulticlassClassificationMetrics
+    from eva.core.metrics.structs import MetricCollection
+
+    own = BinaryClassificationMetrics() if classes == 1 else MulticlassClassificationMetrics(num_classes=classes)
+    if task.metric not in own:
+        raise MidnightError(f"tasks.{task.name}.metric: eva reports no {task.metric!r}; it has {', '.join(own)}")
+    return MetricCollection({task.metric: own[task.metric]})
 
 
 def describe_head(task: Task, classes: int, dim: int) -> dict[str, Any]:

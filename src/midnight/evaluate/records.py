@@ -4,13 +4,19 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from midnight.atomic import write_json
 from midnight.errors import MidnightError
+
+RELEVANT = ("torch", "timm", "kaiko-eva", "jsonargparse", "scikit-learn", "numpy")
+"""Packages whose version can change a score."""
+
+SAME = ("model", "size", "pooling", "protocol", "data")
+"""What scores must have in common to be averaged."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Record:
     kind: str = ""
     split: str = ""
     published: str | None = None
+    seed: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -103,20 +110,43 @@ def read_records(folder: Path) -> list[Record]:
     return [read_record(path) for path in sorted(Path(folder).rglob("*.json"))]
 
 
-def aggregate(records: Iterable[Record]) -> float:
-    """The plain mean over the columns of the paper's Table 2; tasks of one column (HEST) are averaged first.
+def check_alike(scores: Iterable[Any]) -> None:
+    """Check that scores (Records or the report's) may be averaged.
 
     Raises:
         MidnightError: none, several models, sizes, poolings or protocols, demo with real data, or a task twice.
     """
-    records = list(records)
-    for name in ("model", "size", "pooling", "protocol", "data"):
-        values = sorted({str(getattr(record, name)) for record in records})
+    scores = list(scores)
+    for name in SAME:
+        values = sorted({str(getattr(score, name)) for score in scores})
         if len(values) != 1:
             raise MidnightError(f"scores can't be averaged across {name}: {', '.join(values) or 'no scores'}")
-    tasks = [record.task for record in records]
+    tasks = [score.task for score in scores]
     if len(set(tasks)) != len(tasks):
         raise MidnightError(f"scores can't be averaged: a task is there twice among {', '.join(sorted(tasks))}")
+
+
+def mixed_versions(versions: Iterable[Mapping[str, str]]) -> str:
+    """In words, which relevant packages have several versions among those of some scores; empty where none has."""
+    found: dict[str, set[str]] = {}
+    for installed in versions:
+        for name in RELEVANT:
+            if name in installed:
+                found.setdefault(name, set()).add(str(installed[name]))
+    several = [f"{name} {' and '.join(sorted(values))}" for name, values in found.items() if len(values) > 1]
+    return f"scores of different versions: {', '.join(several)}" if several else ""
+
+
+def aggregate(records: Iterable[Record]) -> float:
+    """The plain mean over the columns of the paper's Table 2; tasks of one column (HEST) are averaged first.
+
+    Scores of variants of tasks (perturbed images) are left out.
+
+    Raises:
+        MidnightError: see `check_alike`.
+    """
+    records = [record for record in records if not record.extra.get("variant_of")]
+    check_alike(records)
     columns: dict[str, list[float]] = {}
     for record in records:
         columns.setdefault(record.column, []).append(record.mean)

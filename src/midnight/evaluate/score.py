@@ -19,15 +19,14 @@ from midnight.evaluate.fingerprint import hash_data
 from midnight.evaluate.hest import score_fold
 from midnight.evaluate.hest_data import Fold, read_barcodes, read_counts, read_folds, read_genes
 from midnight.evaluate.images import task_root
-from midnight.evaluate.records import Record, read_record, summarise, write_record
+from midnight.evaluate.records import RELEVANT, Record, read_record, summarise, write_record
 from midnight.evaluate.registry import find_model, select_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
 from midnight.hashing import hash_value
 from midnight.provenance import provenance, versions
 
 LOG = logging.getLogger(__name__)
-RELEVANT = ("torch", "timm", "kaiko-eva", "jsonargparse", "scikit-learn", "numpy")
-REVISION = 1
+REVISION = 2
 """Raised when a change of this package changes scores: cached cells of another revision are not used."""
 
 
@@ -93,7 +92,7 @@ def score_tasks(
     Raises:
         MidnightError: data, embeddings or model are missing or wrong, or a score is not a finite number.
     """
-    chosen = select_tasks(tasks, evaluation.protocol)
+    chosen = {name: task for name, task in select_tasks(tasks, evaluation.protocol).items() if name in tasks}
     stray = [name for name, task in chosen.items() if task.data == "demo" and data != "demo"]
     if stray:
         raise ConfigError(f"evaluation.tasks: {stray[0]} is generated data; set `data: demo` in the configuration")
@@ -101,8 +100,7 @@ def score_tasks(
     cache = cache_dir or default_cache(next(iter(outputs.values())))
     cells = [(task, group) for task in chosen.values() for group in group_poolings(task, poolings)]
     for task, group in tqdm(cells, desc=f"score {model} at {size} px", unit="cell"):
-        folder = embeddings.get(task.name)
-        for pooling, record in score_cell(job, task, group, folder, cache).items():
+        for pooling, record in score_cell(job, task, group, embeddings, cache).items():
             write_record(outputs[pooling, task.name], record)
 
 
@@ -117,18 +115,16 @@ def default_cache(output: Path) -> Path:
     return results / "cache" / "scores"
 
 
-def score_cell(job: Job, task: Task, poolings: tuple[str, ...], folder: Path | None, cache: Path) -> dict[str, Record]:
+def score_cell(
+    job: Job, task: Task, poolings: tuple[str, ...], embeddings: dict[str, Path], cache: Path
+) -> dict[str, Record]:
     """Records of one task by pooling, from the cache where nothing that matters has changed.
 
     Raises:
         MidnightError: see `score_tasks`.
     """
     root = task_root(task, job.evaluation.data_root)
-    stored = None
-    if task.kind != "segmentation":
-        if folder is None:
-            raise MidnightError(f"task {task.name}: no embeddings given; run the embed rule first")
-        stored = read_embeddings(folder)
+    stored = read_stored(task, embeddings) if task.kind != "segmentation" else None
     cell = describe_cell(job, task, poolings, root, stored)
     record = find_cached(cache / f"{cell.key}.json")
     if record is None:
@@ -137,6 +133,23 @@ def score_cell(job: Job, task: Task, poolings: tuple[str, ...], folder: Path | N
     # What a person may rename without a change of the number.
     shown: dict[str, Any] = {"model": job.model.name, "label": job.model.label, "published": job.model.published}
     return {pooling: dataclasses.replace(record, pooling=pooling, column=task.column, **shown) for pooling in poolings}
+
+
+def read_stored(task: Task, folders: dict[str, Path]) -> Embeddings:
+    """The embeddings that a task's heads are fitted and scored on; a variant's are joined with its base task's.
+
+    Raises:
+        MidnightError: they are not there or don't fit each other.
+    """
+    missing = [name for name in (task.name, task.variant_of) if name and name not in folders]
+    if missing:
+        raise MidnightError(f"task {task.name}: no embeddings of {missing[0]} given; run the embed rule first")
+    stored = read_embeddings(folders[task.name])
+    if not task.variant_of:
+        return stored
+    from midnight.evaluate.perturb import join_base
+
+    return join_base(task, stored, read_embeddings(folders[task.variant_of]))
 
 
 def describe_cell(job: Job, task: Task, poolings: tuple[str, ...], root: Path, stored: Embeddings | None) -> Cell:
@@ -149,6 +162,8 @@ def describe_cell(job: Job, task: Task, poolings: tuple[str, ...], root: Path, s
     relevant = {name: versions().get(name) for name in RELEVANT}
     settings = plain(task) | {"label": "", "column": "", "source": "", "licence": ""}
     parts = [REVISION, settings, job.size, shared, data_hash, model_hash, job.seed, job.data, relevant]
+    parts += [stored.index["precision"]] if stored is not None else []
+    parts += [stored.index["base"]] if stored is not None and task.variant_of else []
     return Cell(task, poolings, data_hash, model_hash, hash_value(parts))
 
 
@@ -189,6 +204,7 @@ def compute(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Reco
         provenance=provenance(configuration),
         kind=task.kind,
         split=task.scored,
+        seed=job.seed,
         extra=extra,
         **summary,
     )
@@ -206,7 +222,8 @@ def run_task(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> tup
         return score_hest(root, stored, cell.poolings[0])
     from midnight.evaluate.heads import fit_heads
 
-    return fit_heads(task, stored, cell.poolings[0], accelerator, job.seed), {}
+    variant = {"variant_of": task.variant_of, "perturbation": task.perturb.text} if task.perturb else {}
+    return fit_heads(task, stored, cell.poolings[0], accelerator, job.seed), variant
 
 
 def score_hest(root: Path, stored: Embeddings, pooling: str) -> tuple[list[float], dict[str, Any]]:

@@ -69,7 +69,8 @@ def build_trainer(task: Task, folder: str, runs: int, accelerator: str, checkpoi
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
     values = task.values
-    keep = ModelCheckpoint(filename="best", save_last=True, save_top_k=1, monitor=task.monitor, mode="max")
+    last = checkpoint == "last"  # else one more file at each validation, that nobody reads
+    keep = ModelCheckpoint(filename="best", save_last=last, save_top_k=1, monitor=task.monitor, mode="max")
     stop = EarlyStopping(task.monitor, min_delta=values.min_delta, patience=values.patience, mode="max")
     return Trainer(
         n_runs=runs,

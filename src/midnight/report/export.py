@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
-from midnight.report.columns import POOLINGS
+from midnight.evaluate.entries import POOLINGS
 from midnight.report.statistics import Average
 from midnight.report.tables import Cell, Row, Table
 
@@ -95,7 +95,7 @@ def _markdown(table: Table, bold: int) -> str:
     for row in table.rows:
         pooling = POOLINGS.get(row.pooling, row.pooling)
         lines.append(_pipe([_md(row.label), _md(pooling), *_texts(row, table, bold, "**%s**", "±%s")]))
-    lines += ["", *(f"- {key}" for key in map(_md, absences(table)))]
+    lines += ["", *(f"- {key}" for key in map(_md, [*absences(table), *table.notes]))]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from midnight.atomic import write_text
+from midnight.evaluate.entries import POOLINGS
+from midnight.evaluate.records import check_alike, mixed_versions
 from midnight.report import statistics
-from midnight.report.columns import COLUMNS, HEST, HEST_TASKS, KEYS, POOLINGS, Column
+from midnight.report.columns import COLUMNS, HEST, HEST_TASKS, KEYS, Column
 from midnight.report.scores import Score
 
 NOT_CONFIGURED = "not among the tasks of this run"
@@ -76,7 +78,11 @@ def combine(scores: Sequence[Score]) -> Cell:
 
     A column of several tasks (HEST) is their mean; its ± is the mean of the tasks' standard deviations, as in
     Table A1, and its standard error follows from the tasks' own.
+
+    Raises:
+        MidnightError: the scores are of several models, protocols, …, or a task is there twice.
     """
+    check_alike(scores)
     if any(score.mean is None for score in scores):
         return Cell(reason=NOT_FINITE, tasks=tuple(score.task for score in scores))
     means = [score.mean for score in scores if score.mean is not None]
@@ -167,6 +173,11 @@ def _groups(scores: Iterable[Score]) -> dict[tuple[str, str], list[Score]]:
     return dict(sorted(groups.items(), key=lambda item: (item[0][0] != "real", item[0][1])))
 
 
+def _version_notes(scores: Iterable[Score]) -> tuple[str, ...]:
+    note = mixed_versions(score.record.get("versions") or {} for score in scores)
+    return (note,) if note else ()
+
+
 def build_tables(scores: Iterable[Score], reasons: Mapping[str, str] | None = None) -> list[Table]:
     """Table 2/A1 of the scores in the paper's columns, one per (data, protocol), real data first.
 
@@ -175,20 +186,24 @@ def build_tables(scores: Iterable[Score], reasons: Mapping[str, str] | None = No
         reasons: why a column was not run, by key; a general reason otherwise.
     """
     tables = []
-    for (data, protocol), group in _groups(score for score in scores if score.column in KEYS).items():
+    papers = (score for score in scores if score.column in KEYS and not score.variant_of)
+    for (data, protocol), group in _groups(papers).items():
         rows = rank([_average(row) for row in _rows(group, KEYS, reasons or {})], KEYS)
-        tables.append(Table("Downstream performance", data, protocol, COLUMNS, tuple(rows)))
+        notes = _version_notes(group)
+        tables.append(Table("Downstream performance", data, protocol, COLUMNS, tuple(rows), notes=notes))
     return tables
 
 
 def build_further(scores: Iterable[Score]) -> list[Table]:
     """Tasks that are not in the paper's table (a custom tile task), one table per (data, protocol), no average."""
     tables = []
-    for (data, protocol), group in _groups(score for score in scores if score.column not in KEYS).items():
+    others = (score for score in scores if score.column not in KEYS and not score.variant_of)
+    for (data, protocol), group in _groups(others).items():
         columns = tuple(dict.fromkeys(Column(s.column, s.column, s.column, s.metric) for s in group))
         keys = [column.key for column in columns]
         rows = rank(_rows(group, keys, {}), keys)
-        tables.append(Table("Further tasks", data, protocol, columns, tuple(rows), has_average=False))
+        notes = _version_notes(group)
+        tables.append(Table("Further tasks", data, protocol, columns, tuple(rows), has_average=False, notes=notes))
     return tables
 
 
