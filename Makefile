@@ -37,7 +37,7 @@ demo: setup  ## the whole chain on generated slides, into results/demo/report.ht
 	@echo "Report: results/demo/report.html"
 
 test: setup-dev  ## the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev  ## formatting, types, Snakemake's own lint
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,14 @@ def make_workflow(folder: Path, change: dict[str, Any], base: str = "demo") -> W
         value = merge(value, copy.deepcopy(TINY))
     configfile = folder / "config.yaml"
     configfile.write_text(yaml.safe_dump(merge(value, change)))
+    return Workflow(folder, configfile)
+
+
+def copy_workflow(made: Workflow, folder: Path, change: dict[str, Any]) -> Workflow:
+    """What a workflow has made, in another folder, to go on from there with a changed configuration."""
+    shutil.copytree(made.folder, folder, ignore=shutil.ignore_patterns("locks"), dirs_exist_ok=True)
+    configfile = folder / "config.yaml"
+    configfile.write_text(yaml.safe_dump(merge(read_yaml(made.configfile), change)))
     return Workflow(folder, configfile)
 
 

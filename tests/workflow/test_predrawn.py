@@ -10,7 +10,7 @@ import pytest
 
 from midnight.config import merge
 from midnight.tiles.shards.index import read_index
-from tests.workflow.harness import TINY_RUN, Workflow, make_workflow
+from tests.workflow.harness import TINY_RUN, Workflow, copy_workflow, make_workflow
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 TILES = {"predrawn": {"count": 60}, "mpps": [0.5, 1.0]}
@@ -23,14 +23,13 @@ def jobs(text: str) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+def workflow(tiny_demo: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """Two runs that differ in nothing that their tiles depend on; 60 tiles in five shards, drawn by two jobs."""
     change = {
-        "demo": {"slides": 3},
         "draw": {"tiles_per_shard": 12, "shards_per_job": 3, "workers": 1},
         "runs": {"drawn": RUN, "again": merge(RUN, {"override": {"seed": 7, "tiles": {"hed_sigma": 0.1}}})},
     }
-    made = make_workflow(tmp_path_factory.mktemp("predrawn"), change)
+    made = copy_workflow(tiny_demo, tmp_path_factory.mktemp("predrawn"), change)
     # Here and not in a test: which of them is first depends on how the tests are spread over processes.
     result = made.run(*models("drawn"))
     assert result.returncode == 0, result.stdout + result.stderr
@@ -54,7 +53,8 @@ def test_a_run_trains_on_tiles_drawn_beforehand(workflow: Workflow) -> None:
 
 
 def test_runs_share_a_set_and_online_runs_need_none(workflow: Workflow) -> None:
-    result = workflow.run("-n", *models("drawn", "again", "demo"))
+    online = {"runs": {"demo": {"override": {"seed": 7}}}}
+    result = workflow.run("-n", *models("drawn", "again", "demo"), change=online)
     plan = jobs(result.stdout)
     assert plan.keys() - {"total"} == {"train"}
     assert plan["train"] == 2

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.harness import make_workflow
+from tests.workflow.harness import Workflow, copy_workflow
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
-def test_the_workflow_starts_as_many_processes_as_the_recipe_asks_for(tmp_path: Path) -> None:
-    workflow = make_workflow(
-        tmp_path, {"runs": {"demo": {"override": {"training": {"gpus": 2, "batch_size": 2, "iterations": 6}}}}}
-    )
+def test_the_workflow_starts_as_many_processes_as_the_recipe_asks_for(tiny_demo: Workflow, tmp_path: Path) -> None:
+    training = {"gpus": 2, "batch_size": 2, "iterations": 6}
+    workflow = copy_workflow(tiny_demo, tmp_path, {"runs": {"demo": {"override": {"training": training}}}})
     target = "results/models/demo/teacher.safetensors"
     result = workflow.run(target)
     assert result.returncode == 0, result.stdout + result.stderr
