@@ -1,5 +1,5 @@
 # Downstream data sets: checked, downloaded where no form is asked for, or one line that says what is missing and where
-# to get it. First of all rules, so that it is said before days of computing.
+# to get it. First of all rules, so that it is said at the start, not after days of training, which goes on meanwhile.
 
 
 rule prepare_task:

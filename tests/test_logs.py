@@ -30,6 +30,14 @@ def test_midnight_error_is_one_line_and_status_1(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "a.log").read_text()
 
 
+def test_the_cause_of_a_midnight_error_is_in_the_log(tmp_path: Path) -> None:
+    result = run(
+        "\n    try: 1 / 0\n    except Exception as error: raise MidnightError('bad.png') from error", tmp_path / "a.log"
+    )
+    assert (result.returncode, result.stderr) == (1, "midnight: error: bad.png\n")
+    assert "ZeroDivisionError" in (tmp_path / "a.log").read_text()
+
+
 def test_other_errors_leave_their_traceback_in_the_log(tmp_path: Path) -> None:
     result = run("1 / 0", tmp_path / "a.log")
     assert result.returncode == 1

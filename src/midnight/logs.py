@@ -23,7 +23,7 @@ def redirect(log: str | Path) -> Iterator[None]:
     """Send standard output and error, also of child processes and C libraries, to the file `log`.
 
     A `MidnightError` ends the script with its status and its one line on the real standard error; any
-    other exception too, with the traceback in the log.
+    other exception too, with the traceback in the log, where a `MidnightError`'s cause has its own.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     terminal = os.dup(2)
@@ -38,7 +38,7 @@ def redirect(log: str | Path) -> Iterator[None]:
     except MidnightError as error:
         status = error.status
         _tell(terminal, f"error: {error}")
-        logging.getLogger("midnight").error("%s", error)
+        logging.getLogger("midnight").error("%s", error, exc_info=error.__cause__)
     except Exception as error:
         status = 1
         traceback.print_exc()

@@ -32,6 +32,19 @@ def test_every_byte_counts_up_to_two_edges(tmp_path: Path, place: int) -> None:
     assert hash_data(tmp_path) != first
 
 
+def test_linked_folders_count_and_archives_beside_the_data_do_not(tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    data.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "x.png").write_bytes(b"1")
+    (data / "train").symlink_to(elsewhere)
+    first = hash_data(data)
+    (data / "archive.zip").write_bytes(b"2")
+    assert hash_data(data) == first
+    (elsewhere / "x.png").write_bytes(b"3")
+    assert hash_data(data) != first
+
+
 def test_no_folder_no_files(tmp_path: Path) -> None:
     with pytest.raises(MidnightError, match="is empty"):
         hash_data(tmp_path)

@@ -186,7 +186,9 @@ def _zoo(model: Model) -> Encoder:
         raise MidnightError(f"models.{model.name}: {model.model_name} can't be loaded: {reason}") from error
     _check_prefix(module, model.registers, f"models.{model.name}.registers")
     assert model.mean is not None and model.std is not None  # noqa: S101 (checked by the registry)
-    weights = hash_value([hash_state(module.state_dict()), model.mean, model.std, model.registers])
+    # The arguments too: an activation or a number of heads changes what the same weights compute.
+    source = [model.source, model.model_name, model.kwargs]
+    weights = hash_value([hash_state(module.state_dict()), model.mean, model.std, model.registers, *source])
     width: Any = getattr(module, "embed_dim", None) or getattr(module, "config").hidden_size  # noqa: B009
     dim = int(width)
     return Encoder(Tokens(module), model.mean, model.std, model.registers, dim, weights)
@@ -235,7 +237,10 @@ def pick_device(accelerator: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, kind: str) -> str:
-    """A task's precision: bfloat16 on GPUs that compute in it, but float32 for HEST, as its protocol asks."""
+    """A task's precision: bfloat16 on GPUs that compute in it, but float32 for HEST, as its protocol asks.
+
+    float32 is torch's: on Ampere and later, the convolution that embeds patches rounds to TF32, as in HEST's own runs.
+    """
     if device.type != "cuda" or kind == "hest" or not torch.cuda.is_bf16_supported(including_emulation=False):
         return "float32"
     return "bfloat16"

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from midnight.errors import MidnightError
+from midnight.evaluate.prepare.files import scan
+from midnight.evaluate.prepare.unpack import is_packed
 from midnight.hashing import hash_file, hash_value
 
 EDGE = 65_536
@@ -52,10 +53,11 @@ def hash_data(root: Path) -> str:
         raise MidnightError(f"{root}: no such folder of data")
     digest = hashlib.sha256()
     count = 0
-    for path in _files(root):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
+    for name, size in sorted(scan(root).items()):
+        if "/" not in name and is_packed(Path(name)):  # an archive that was unpacked here may stay or go
+            continue
+        digest.update(f"{name}\0{size}\0".encode())
+        with (root / name).open("rb") as file:
             digest.update(file.read(EDGE))
             if size > EDGE:
                 file.seek(max(EDGE, size - EDGE))
@@ -64,10 +66,3 @@ def hash_data(root: Path) -> str:
     if not count:
         raise MidnightError(f"{root}: the folder of data is empty")
     return digest.hexdigest()[:16]
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Regular files below `root` in a fixed order; hidden ones are left out."""
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import io
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ import pandas as pd
 from midnight.atomic import atomic_path, write_json
 from midnight.errors import MidnightError
 
+LOG = logging.getLogger(__name__)
 FEATURES, SAMPLES, INDEX, DONE = "features.npy", "samples.parquet", "index.json", "embedded.json"
 PARTIAL_FEATURES, PARTIAL_SAMPLES = "features.partial", "samples.partial"
 COLUMNS = ("split", "name", "target", "group")
@@ -189,6 +191,8 @@ def _lock(file: BinaryIO, folder: Path) -> None:
     except BlockingIOError as error:
         file.close()
         raise MidnightError(f"{folder}: another job is writing these embeddings; wait for it or end it") from error
+    except OSError:
+        LOG.warning("%s: no locks on this file system; don't embed the same model twice at a time", folder)
 
 
 @contextlib.contextmanager
@@ -215,7 +219,7 @@ def is_current(folder: Path, key: str) -> bool:
         done = json.loads((folder / DONE).read_text(encoding="utf-8"))
         whole = len(np.load(folder / FEATURES, mmap_mode="r")) == done["count"] and (folder / SAMPLES).is_file()
         return bool(done["key"] == key and whole)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -254,7 +258,7 @@ def read_embeddings(folder: Path) -> Embeddings:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         features = np.load(folder / FEATURES, mmap_mode="c", allow_pickle=False)
         samples = pd.read_parquet(folder / SAMPLES)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise MidnightError(f"{folder}: no complete embeddings ({error}); run the embed rule again") from error
     if len(features) != len(samples) or len(features) != index.get("count"):
         raise MidnightError(f"{folder}: {len(features)} features for {len(samples)} samples; run the embed rule again")

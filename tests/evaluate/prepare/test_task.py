@@ -147,7 +147,7 @@ def test_half_a_folder_is_not_touched_and_told_before_the_download(site: Site, d
     (dataset.root / "photos" / "a" / "1.png").write_text("mine")
     with pytest.raises(MidnightError, match=r"photos: is there, but with 1 of 6 files; move it away or delete it"):
         prepare(dataset, PATIENCE)
-    assert site.asked() == [] and content(dataset) == ["photos/a/1.png"]
+    assert site.asked() == [] and content(dataset) == [f"{STAGE}/lock", "photos/a/1.png"]
 
 
 def test_what_is_in_the_way_is_not_overwritten(site: Site, make_dataset: Make) -> None:

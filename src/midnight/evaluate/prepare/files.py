@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from midnight.errors import MidnightError
 from midnight.evaluate.prepare.rules import expand, pattern_regex
@@ -72,8 +72,9 @@ def listed_files(root: Path, lists: Mapping[str, list[str]], names: Collection[s
         regex = pattern_regex(pattern)
         for name in filter(regex.fullmatch, names):
             try:
-                with open(root / name, newline="", encoding="utf-8") as file:
-                    listed |= {template.format_map(row) for row in csv.DictReader(file) for template in templates}
+                with open(root / name, newline="", encoding="utf-8-sig") as file:
+                    named = (template.format_map(row) for row in csv.DictReader(file) for template in templates)
+                    listed |= {PurePosixPath(path).as_posix() for path in named}
             except KeyError as error:
                 raise MidnightError(f"{root / name}: has no column {error}; get the file again") from error
             except (OSError, ValueError, csv.Error) as error:

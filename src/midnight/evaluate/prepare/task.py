@@ -3,9 +3,11 @@
 import contextlib
 import fcntl
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from midnight.atomic import write_json
 from midnight.config import Evaluation
@@ -59,13 +61,14 @@ def prepare(dataset: DataSet, patience: Patience = PATIENCE) -> Status:
         MidnightError: no answer, a wrong md5, an unsafe or damaged archive, wrong content, a full disk, another
             process at work.
     """
-    waiting = open_downloads(dataset, scan(dataset.root))
-    resources = find_resources(dataset.task, dataset.rules) if waiting else []
-    for resource in resources:
-        if resource.name in waiting:
-            _refuse_halves(dataset, waiting[resource.name], resource)
-            with _stage(dataset.root) as stage:
-                _obtain(dataset, resource, waiting[resource.name], stage, patience)
+    if open_downloads(dataset, scan(dataset.root)):
+        resources = find_resources(dataset.task, dataset.rules)
+        with _stage(dataset.root) as stage:
+            waiting = open_downloads(dataset, scan(dataset.root))  # again: now nobody else changes it
+            for resource in resources:
+                if resource.name in waiting:
+                    _refuse_halves(dataset, waiting[resource.name], resource)
+                    _obtain(dataset, resource, waiting[resource.name], stage, patience)
     return check(dataset)
 
 
@@ -96,8 +99,15 @@ def _stage(root: Path) -> Iterator[Path]:
             raise MidnightError(f"{root}: another process is preparing it; wait until it has ended") from error
         except OSError:
             LOG.warning("%s: no locks on this file system; don't prepare the same data set twice at a time", root)
+        if not _is_at(lock, stage / "lock"):
+            raise MidnightError(f"{root}: another process has just prepared it; run again")
         yield stage
-    shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the open file is still the one at that path."""
+    return path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
 
 
 def _obtain(dataset: DataSet, resource: Resource, download: Download, stage: Path, patience: Patience) -> None:
@@ -120,6 +130,8 @@ def _obtain(dataset: DataSet, resource: Resource, download: Download, stage: Pat
         archive.unlink(missing_ok=True)
         raise BadArchiveError(f"{error}; removed: run again to fetch it anew") from error
     _install(content, dataset.root)
+    if archive is not by_hand:
+        archive.unlink()
 
 
 def _open(archive: Path, content: Path, resource: Resource, needed: Mapping[str, int]) -> None:

@@ -105,5 +105,7 @@ def _target(archive: Path, name: str, folder: Path) -> Path | None:
 
 def _write(content: IO[bytes] | gzip.GzipFile, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        raise BadArchiveError(f"{path.name}: is in the archive twice")
     with path.open("xb") as file:
         shutil.copyfileobj(content, file, 1 << 20)

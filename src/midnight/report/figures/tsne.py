@@ -20,7 +20,7 @@ def read_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         MidnightError: the task has no classes, or their number is not the features'.
     """
-    features = np.load(folder / "features.npy", allow_pickle=False)
+    features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     samples = pd.read_parquet(folder / "samples.parquet")
     if "target" not in samples or samples["target"].isna().any():
         raise MidnightError(f"{folder}/samples.parquet: has no classes; choose a classification task for t-SNE")
