@@ -12,9 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from eva.core.callbacks import ClassificationEmbeddingsWriter
+from eva.core.data.dataloaders import DataLoader
+from eva.core.data.datamodules import DataloadersSchema, DataModule, DatasetsSchema
+from eva.core.data.datamodules.schemas import SamplersSchema
 from eva.core.data.datasets import EmbeddingsClassificationDataset
 from eva.core.data.samplers import BalancedSampler
-from torch.utils.data import default_collate
+from eva.core.interface import Interface
+from eva.core.metrics import AverageLoss
+from eva.core.metrics.defaults import BinaryClassificationMetrics
+from eva.core.metrics.structs import MetricsSchema
+from eva.core.models.modules import HeadModule
+from eva.core.models.transforms import ExtractCLSFeatures
+from eva.core.trainers import Trainer
+from eva.vision.models.wrappers import TimmModel
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from midnight.config import Evaluation
 from midnight.errors import ConfigError, MidnightError
@@ -30,7 +42,7 @@ from midnight.evaluate.images import find_class, open_images, preprocessing
 from midnight.evaluate.quiet import quiet
 from midnight.evaluate.records import read_record
 from midnight.evaluate.segment import MapEncoder, build_module, check_frozen, fit_segmentation, open_datasets
-from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
+from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, read_results, seed_all
 from midnight.evaluate.store import Embeddings, read_embeddings
 from tests.evaluate.eva_example import MODELS, SPLITS, TASKS, write_consep, write_folder, write_patch_camelyon
 from tests.evaluate.hest_example import write_task
@@ -218,40 +230,96 @@ def check_optimizer(configured: dict[str, Any], weight_decay: float) -> None:
     assert type(configured["lr_scheduler"]).__name__ == "CosineAnnealingLR"
 
 
-def test_every_run_starts_from_a_new_head(tasks: dict[str, Task]) -> None:
-    base = build_head(tasks["folder"], 3, 6)
-    heads = [copy.deepcopy(base) for _ in range(2)]
-    for head in heads:
-        head.configure_model()
-    assert not torch.equal(heads[0].head.weight, heads[1].head.weight)
+class SeedFits(Callback):
+    """eva seeds when it starts; ours when fits start, which is when eva's embeddings are written."""
+
+    def on_predict_end(self, *_: Any) -> None:
+        seed_all(5)
 
 
-def test_scores_equal_those_of_evas_own_data_sets(tasks: dict[str, Task], tmp_path: Path) -> None:
-    """The same task from one .pt file per tile through eva's EmbeddingsClassificationDataset: identical values."""
-    stored = synthetic(n=96)
-    task = dataclasses.replace(
-        tasks["shots"], protocols={"demo": dataclasses.replace(tasks["shots"].values, shots=None, lr=0.1)}
+def run_plainly(task: Task, model_dir: Path, root: Path, pooling: str, output: Path) -> list[float]:
+    """The task by eva's predict_fit: its writer's .pt files, its data sets, loaders and metrics."""
+    card, values, roles = json.loads((model_dir / "model.json").read_text()), task.values, ("train", "val", "test")
+    mean = ExtractCLSFeatures(include_patch_tokens=True, num_register_tokens=card["registers"])
+    kwargs = card["kwargs"] | {"num_classes": 0} | ({"global_pool": ""} if pooling == "cls_mean" else {})
+    weights = str(model_dir / "teacher.safetensors")
+    backbone = TimmModel(
+        card["arch"],
+        checkpoint_path=weights,
+        model_kwargs=kwargs,
+        transforms=mean if pooling == "cls_mean" else None,
     )
-    ours = fit_heads(task, stored, "cls", "cpu", seed=5)
-    rows = []
-    for row, sample in stored.samples.iterrows():
-        torch.save(torch.from_numpy(stored.pooled("cls")[row].copy()), tmp_path / f"{row}.pt")
-        rows.append({"embeddings": f"{row}.pt", "target": int(sample["target"]), "split": sample["split"]})
-    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
-    read = functools.partial(EmbeddingsClassificationDataset, tmp_path, "manifest.csv", target_transforms=as_float)
+    transforms, folder = preprocessing(SIZE, card["mean"], card["std"]), str(output / "embeddings")
+    read = functools.partial(EmbeddingsClassificationDataset, folder, "manifest.csv", target_transforms=as_float)
+    datasets = {role: read(split=role) for role in roles}
+    datasets["predict"] = [open_images(task, root, role, transforms) for role in roles]
+    alone = {"num_workers": 0, "pin_memory": False, "persistent_workers": False, "prefetch_factor": None}
+    loaders = {role: DataLoader(batch_size=256, **alone) for role in roles} | {"predict": DataLoader(16, **alone)}
+    watch = {"monitor": task.monitor, "mode": "max"}
+    writer = ClassificationEmbeddingsWriter(folder, backbone, dict(enumerate(roles)))
+    kept = ModelCheckpoint(filename="best", save_last=True, save_top_k=1, **watch)
+    trainer = Trainer(
+        n_runs=values.runs,
+        default_root_dir=str(output),
+        max_steps=values.max_steps,
+        check_val_every_n_epoch=values.validate_every,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
+        callbacks=[writer, SeedFits(), kept, EarlyStopping(patience=values.patience, **watch)],
+        logger=False,
+    )
+    width = card["embed_dim"] * (2 if pooling == "cls_mean" else 1)
+    module = HeadModule(
+        head={"class_path": "torch.nn.Linear", "init_args": {"in_features": width, "out_features": 1}},
+        criterion=torch.nn.BCEWithLogitsLoss(),
+        optimizer=functools.partial(torch.optim.AdamW, lr=values.lr, weight_decay=values.weight_decay),
+        lr_scheduler=functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=24, eta_min=0.0),
+        metrics=MetricsSchema(common=[AverageLoss(), BinaryClassificationMetrics()]),
+    )
+    sampler = SamplersSchema(train=BalancedSampler(values.shots, seed=5, reset_generator=False))
+    data = DataModule(DatasetsSchema(**datasets), DataloadersSchema(**loaders), sampler)
+    torch.manual_seed(5)  # the head, which eva builds while it predicts: once for all runs
+    Interface().predict_fit(trainer, module, data)
+    return read_results(output, task, values.runs)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_mean"])
+def test_scores_equal_those_of_plain_predict_fit(
+    pooling: str,
+    data: Path,
+    make_model: Callable[[int], Path],
+    evaluation: Evaluation,
+    tasks: dict[str, Task],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Identical values, of models with registers too, from the same seed."""
+    values = dataclasses.replace(tasks["shots"].values, lr=0.1)
+    model_dir, task = make_model(4), dataclasses.replace(tasks["shots"], protocols={"demo": values})
+    # eva's writer would be spawned, and import eva once more.
+    monkeypatch.setattr(EmbeddingsClassificationDataset, "_set_multiprocessing_start_method", lambda _: None)
     with quiet():
-        datasets = {role: read(split=role) for role in ("train", "val", "test")}
-        module = build_data(task.values, datasets, 5, default_collate)
-        for dataset in datasets.values():
-            dataset.setup()
-        plain = run_session(task, build_head(task, 1, 6), module, 3, "cpu", 5)
-    assert ours == plain
-    assert np.mean(ours) > 0.7
-    assert len(set(ours)) > 1
+        plain = run_plainly(task, model_dir, data / "pcam", pooling, tmp_path / "eva")
+    stored = read_embeddings(run_embed(model_dir, evaluation, tmp_path, ["shots"])["shots"])
+    assert fit_heads(task, stored, pooling, "cpu", seed=5) == plain
+    assert len(set(plain)) > 1
 
 
 def as_float(value: torch.Tensor) -> torch.Tensor:
     return value.float()
+
+
+def test_a_metric_that_eva_has_not_is_named(tasks: dict[str, Task]) -> None:
+    task = dataclasses.replace(tasks["shots"], metric="Balance")
+    with pytest.raises(MidnightError, match=r"tasks\.shots\.metric: eva reports no 'Balance'; it has BinaryAUROC, "):
+        fit_heads(task, synthetic(), "cls", "cpu", 0)
+
+
+def test_a_file_of_many_images_stays_open(data: Path, tasks: dict[str, Task]) -> None:
+    """Else HDF5 decompresses a chunk of many images anew for each of them."""
+    images = open_images(tasks["shots"], data / "pcam", "val", preprocessing(SIZE, (0.5,) * 3, (0.5,) * 3))
+    assert images.held.shape == (SPLITS["valid"], 32, 32, 3)
+    assert images.held.file.id.get_access_plist().get_cache()[2] > 50e6
 
 
 def test_scores_repeat_with_the_seed_and_change_with_it(tasks: dict[str, Task]) -> None:
@@ -419,5 +487,5 @@ def test_demo_data_are_never_called_real(
 ) -> None:
     with pytest.raises(ConfigError, match="shots is generated data"):
         score_module.score_tasks("tiny", make_model(0), SIZE, ["shots"], ["cls"], evaluation, {}, {}, "real", 0)
-    with pytest.raises(MidnightError, match=r"task folder: no embeddings given"):
+    with pytest.raises(MidnightError, match=r"task folder: no embeddings of folder given"):
         call_score(make_model(0), evaluation, {}, tmp_path, ["folder"])

@@ -36,7 +36,8 @@ VARIANTS = (
     metric: BinaryBalancedAccuracy
     scored: val
     dataset: {class_path: midnight.evaluate.relaxed.PatchCamelyon, root: pcam, splits: {train: train, val: val}}
-    protocols: {demo: *linear}
+    # Small batches: all runs start from the same head, and on one batch of everything they would stay the same.
+    protocols: {demo: {<<: *linear, batch_size: 16, lr: 0.1, validate_every: 1}}
 """
 )
 

@@ -55,14 +55,14 @@ def _fit(
     data = build_data(task.values, datasets, seed)
     if task.variant_of and "val" in task.dataset.splits:  # the base task tests nothing between its runs
         leave_generator_alone(data)
-    return run_session(task, build_head(task, classes, dim), data, runs, accelerator, seed, checkpoint)
+    module = build_head(task, classes, dim)
+    torch.manual_seed(seed)
+    module.configure_model()  # eva's predict_fit builds the head before its first run: all runs start from it
+    return run_session(task, module, data, runs, accelerator, seed, checkpoint)
 
 
 def build_head(task: Task, classes: int, dim: int) -> Any:
-    """eva's HeadModule for embeddings float32 [B, dim] (slides: [B, tiles, dim]) and `classes` outputs, 1 = binary.
-
-    The head is given as a description, so that eva builds it anew for each run.
-    """
+    """eva's HeadModule for embeddings float32 [B, dim] (slides: [B, tiles, dim]) and `classes` outputs, 1 = binary."""
     from eva.core.metrics.structs import MetricsSchema
     from eva.core.models.modules import HeadModule
 

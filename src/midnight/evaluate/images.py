@@ -17,6 +17,7 @@ from midnight.evaluate.faults import check_jpegs, check_slides, explain, with_fi
 from midnight.evaluate.quiet import threads
 
 TRUSTED = ("eva.", "midnight.", "torchvision.")
+CHUNK_CACHE = 64 * 2**20
 
 
 def task_root(task: Task, data_root: str | Path) -> Path:
@@ -83,6 +84,7 @@ def open_images(task: Task, root: Path, role: str, transforms: Callable[..., Any
         if dataset.tables:  # a missing label shows before the first image is read
             for index in range(len(names)):
                 images.load_target(index)
+        hold_open(images)
     except AssertionError:  # torch's, of a list of no slides
         names = []
     except MemoryError:
@@ -97,6 +99,19 @@ def open_images(task: Task, root: Path, role: str, transforms: Callable[..., Any
     if task.kind == "slide":
         check_slides(root, images)
     return images
+
+
+def hold_open(images: Any) -> None:
+    """Keep an HDF5 file of images open as long as the data set lives.
+
+    eva opens it anew for each image (PatchCamelyon), and HDF5's cache of decompressed chunks, each of which holds parts
+    of many images, would go each time. While another handle is open, both share one cache.
+    """
+    if find_file := getattr(images, "_h5_file", None):
+        import h5py
+
+        path = find_file("x")
+        images.held = h5py.File(path, rdcc_nbytes=CHUNK_CACHE, rdcc_nslots=100_003)["x"]
 
 
 def preprocessing(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[..., Any]:

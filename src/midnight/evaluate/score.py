@@ -26,7 +26,7 @@ from midnight.hashing import hash_value
 from midnight.provenance import provenance, versions
 
 LOG = logging.getLogger(__name__)
-REVISION = 2
+REVISION = 3
 """Raised when a change of this package changes scores: cached cells of another revision are not used."""
 
 

@@ -158,7 +158,6 @@ def random_preprocessing(size: int, encoder: Encoder) -> Any:
 
 def build_module(task: Task, encoder: Encoder) -> Any:
     """eva's SemanticSegmentationModule: frozen encoder, ConvDecoderWithImage, Dice loss, Dice without background."""
-    from eva.core.metrics import AverageLoss
     from eva.core.metrics.structs import MetricCollection, MetricsSchema
     from eva.core.models.modules.utils import BatchPostProcess
     from eva.vision.losses import DiceLoss
@@ -178,7 +177,7 @@ def build_module(task: Task, encoder: Encoder) -> Any:
         optimizer=build_optimizer(task.values),
         lr_scheduler=build_scheduler(task.values),
         postprocess=BatchPostProcess(predictions_transforms=[_classes]),
-        metrics=MetricsSchema(common=AverageLoss(), evaluation=MetricCollection({"MonaiDiceScore": dice})),
+        metrics=MetricsSchema(evaluation=MetricCollection({"MonaiDiceScore": dice})),
     )
 
 
