@@ -18,7 +18,7 @@ from midnight.provenance import git_commit
 
 PACKAGES = (
     "midnight", "wsistream", "numpy", "numba", "torch", "opencv-python-headless", "openslide-python", "openslide-bin",
-    "simplejpeg", "tifffile", "imagecodecs", "pyarrow", "timm", "xformers",
+    "simplejpeg", "tifffile", "imagecodecs", "pyarrow", "timm", "xformers", "kaiko-eva", "lightning",
 )  # fmt: skip
 
 

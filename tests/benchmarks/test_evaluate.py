@@ -124,8 +124,8 @@ def invent(script: ModuleType) -> tuple[list[Any], list[Any]]:
         seconds = {("demo-bach", "cls"): 2.0, ("demo-consep", "maps"): 4.0}
         return measure.Ours(readings, parts, seconds, {cell: [0.25, 0.5] for cell in seconds})
 
-    bach = measure.Peer("demo-bach", "cls", "predict_fit", measure.Reading(70, 90, ""), 30.0, [0.25, 0.5])
-    consep = measure.Peer("demo-consep", "maps", "fit", measure.Reading(50, 60, ""), None, [0.25, 0.75])
+    bach = measure.Peer("demo-bach", "cls", "predict_fit", measure.Reading(70.0, 90.0, ""), 30.0, [0.25, 0.5])
+    consep = measure.Peer("demo-consep", "maps", "fit", measure.Reading(50.0, 60.0, ""), None, [0.25, 0.75])
     return [repeat(10), repeat(30)], [bach, consep]
 
 
