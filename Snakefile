@@ -9,6 +9,7 @@ if not workflow.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/targets.smk"
 include: "rules/tile_sets.smk"
 include: "rules/demo.smk"
 include: "rules/slides.smk"

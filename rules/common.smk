@@ -95,24 +95,6 @@ def initial_params(model):
     return plain(initial_recipe(recipes[models[model].run]))
 
 
-def model_sizes():
-    return [(model, str(size)) for model in models for size in models[model].sizes]
-
-
-def all_scores():
-    return [
-        layout.score(model, size, pooling, task)
-        for model, size in model_sizes()
-        for pooling in cfg.evaluation.poolings
-        for task in tasks
-    ]
-
-
-def own_models():
-    """Models that the workflow makes itself: the ones it can look into."""
-    return [model for model in models if models[model].source in ("run", "init")]
-
-
 def cohort_tiles(cohort):
     """Tile settings for examples of a cohort: those of the first run that trains on it."""
     return plain(
@@ -121,25 +103,6 @@ def cohort_tiles(cohort):
             Tiles(),
         )
     )
-
-
-def figures():
-    """Every figure of the report."""
-    names = [f"curves-{run}.svg" for run in cfg.runs]
-    names += [
-        f"{kind}-{cohort}.png"
-        for cohort in cfg.cohorts
-        for kind in ("tiles", "stain", "tissue")
-    ]
-    names += ["gains-scores.svg"] if tasks and models else []
-    if own_models():
-        names += ["pca-models.png"]
-        names += [
-            f"tsne-{task}.png"
-            for task in tasks
-            if tasks[task].kind in ("tile", "folder") and not tasks[task].variant_of
-        ]
-    return [layout.figure(name) for name in names]
 
 
 def manifest_sources(cohort):

@@ -5,10 +5,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from midnight import __version__
 from midnight.config import CONFIG_DIR, Config, load_config, load_recipe, plain, read_yaml, recipe_names
 from midnight.errors import MidnightError
+
+Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,10 +31,19 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"midnight {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
+    groups = (_doctor_commands, _config_commands, _slides_commands, _tiles_commands, _tasks_commands, _model_commands)
+    for add in groups:
+        add(commands)
+    return top
+
+
+def _doctor_commands(commands: Commands) -> None:
     doctor = commands.add_parser("doctor", help="check this machine and say what to do about each failure")
     _add_config(doctor)
     doctor.set_defaults(run=run_doctor)
 
+
+def _config_commands(commands: Commands) -> None:
     config = commands.add_parser("config", help="show recipes, write JSON schemas").add_subparsers(required=True)
     show = config.add_parser("show", help="print a recipe with everything resolved, and what a run of it takes")
     show.add_argument("recipe", help="a name from config/recipes/, e.g. midnight-12k")
@@ -42,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     schemas = config.add_parser("schemas", help="write config/schemas/*.json from the dataclasses")
     schemas.set_defaults(run=run_config_schemas)
 
+
+def _slides_commands(commands: Commands) -> None:
     slides = commands.add_parser("slides", help="query and pin slide manifests").add_subparsers(required=True)
     pin = slides.add_parser("pin", help="write a cohort's manifest: what `manifest:` in the configuration can name")
     pin.add_argument("cohort")
@@ -49,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     _add_config(pin)
     pin.set_defaults(run=run_slides_pin)
 
+
+def _tiles_commands(commands: Commands) -> None:
     tiles = commands.add_parser("tiles", help="look at tiles").add_subparsers(required=True)
     sheet = tiles.add_parser("show", help="contact sheet of accepted and rejected tiles of a slide")
     sheet.add_argument("slide", type=Path)
@@ -64,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
     _add_config(plan)
     plan.set_defaults(run=run_tiles_plan)
 
+
+def _tasks_commands(commands: Commands) -> None:
     tasks = commands.add_parser("tasks", help="look at and fetch downstream data sets").add_subparsers(required=True)
     status = tasks.add_parser("status", help="which data sets are complete, what is missing, how to get it")
     status.add_argument("--verify", action="store_true", help="also compare published md5s (reads whole files)")
@@ -75,19 +93,19 @@ def parser() -> argparse.ArgumentParser:
     _add_config(prepare)
     prepare.set_defaults(run=run_tasks_prepare)
 
+
+def _model_commands(commands: Commands) -> None:
     export = commands.add_parser("export", help="a trained model for timm, transformers or kaiko-eva")
     export.add_argument("run_folder", type=Path, help="results/models/RUN: teacher.safetensors and model.json")
     export.add_argument("output", type=Path, help="folder to write")
     export.add_argument("--to", choices=("timm", "hf", "eva"), required=True, help="hf: transformers' Dinov2Model")
     export.set_defaults(run=run_export)
-
     quick = commands.add_parser("quick-check", help="nearest neighbours and a linear probe of a model on a task")
     quick.add_argument("model", type=Path, help="results/models/RUN, or one of its checkpoints/step_*")
     quick.add_argument("--task", required=True, help="a tile or folder task of config/tasks.yaml")
     quick.add_argument("--json", action="store_true", help="print one JSON object")
     _add_config(quick)
     quick.set_defaults(run=run_quick_check)
-    return top
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

@@ -1,15 +1,14 @@
 """One slide from the service to disk: resumed, retried, checked; named like a slide only when its md5 is right."""
 
-import errno
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
+from midnight.disk import writing
 from midnight.errors import MidnightError
 from midnight.hashing import hash_file
 from midnight.slides.gdc import GdcClient
@@ -22,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 100
 """However little each attempt brings, a file is given up after so many more than `gdc.retries`."""
+
+MAKE_ROOM = "make room, or set data_dir to a larger disk, then run again: nothing that was downloaded is lost"
 
 Report = Callable[[int], None]
 """Told of bytes that arrived (positive) or had to be thrown away (negative)."""
@@ -41,7 +42,7 @@ def slide_path(raw_dir: Path, slide: Slide) -> Path:
 
 
 def partial_path(path: Path) -> Path:
-    """Where a slide's bytes gather until it is whole and checked."""
+    """Where a file's bytes gather until it is whole."""
     return path.with_name(path.name + ".partial")
 
 
@@ -69,7 +70,7 @@ def download(client: GdcClient, slide: Slide, raw_dir: Path, report: Report) -> 
         StoppedError: another slide ended the job.
     """
     path = slide_path(raw_dir, slide)
-    with writing(path.parent, slide.size):
+    with writing(path.parent, MAKE_ROOM, slide.size):
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_verified(path, slide):
             return path
@@ -79,7 +80,7 @@ def download(client: GdcClient, slide: Slide, raw_dir: Path, report: Report) -> 
         path.unlink(missing_ok=True)
         sidecar(path).unlink(missing_ok=True)
     _download_checked(client, slide, partial_path(path), report)
-    with writing(path.parent, 0):
+    with writing(path.parent, MAKE_ROOM):
         partial_path(path).replace(path)
         remember(path, slide)
     return path
@@ -99,7 +100,7 @@ def _download_checked(client: GdcClient, slide: Slide, partial: Path, report: Re
 
 
 def _check(slide: Slide, partial: Path) -> None:
-    with writing(partial.parent, 0), partial.open("rb+") as file:
+    with writing(partial.parent, MAKE_ROOM), partial.open("rb+") as file:
         os.fsync(file.fileno())
     md5 = hash_file(partial, "md5")
     if md5 != slide.md5:
@@ -153,7 +154,7 @@ def _receive(client: GdcClient, slide: Slide, partial: Path, report: Report) -> 
 
 def _append(client: GdcClient, response: requests.Response, slide: Slide, partial: Path, report: Report) -> None:
     size = size_of(partial)
-    with writing(partial.parent, slide.size - size), partial.open("ab") as file:
+    with writing(partial.parent, MAKE_ROOM, slide.size - size), partial.open("ab") as file:
         for block in client.blocks(response):
             size += len(block)
             if size > slide.size:
@@ -172,25 +173,6 @@ def _discard(partial: Path, report: Report) -> None:
     partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def writing(folder: Path, needed: int) -> Iterator[None]:
-    """Turn failures to write into one line.
-
-    Raises:
-        MidnightError: the disk is full, or the folder can't be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder, needed) from error
-        raise MidnightError(f"{folder}: can't be written or read: {error.strerror or error}") from error
-
-
-def disk_full(folder: Path, needed: int, free: int | None = None) -> MidnightError:
+def disk_full(folder: Path, needed: int, free: int) -> MidnightError:
     """The error for a disk without room."""
-    room = "" if free is None else f", {free} are free"
-    return MidnightError(
-        f"{folder}: the disk is full: {needed} more bytes are needed{room}; make room, or set data_dir to a larger "
-        "disk, then run again: nothing that was downloaded is lost"
-    )
+    return MidnightError(f"{folder}: the disk is full: {needed} more bytes are needed, {free} are free; {MAKE_ROOM}")

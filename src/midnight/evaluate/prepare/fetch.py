@@ -16,7 +16,9 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from midnight.errors import MidnightError, ServiceError
+from midnight import disk
+from midnight.errors import ServiceError
+from midnight.slides.download import partial_path, size_of
 from midnight.slides.endpoint import is_loopback
 from midnight.slides.retry import TRANSIENT_CODES, RefusedError, TransientError, pause_seconds, retry_after_seconds
 
@@ -36,11 +38,6 @@ class Patience:
 PATIENCE = Patience()
 
 
-def partial_path(path: Path) -> Path:
-    """Where a file's bytes gather until it is whole."""
-    return path.with_name(path.name + ".partial")
-
-
 def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
     """Download `url` to `path`, going on where an earlier attempt or run ended.
 
@@ -50,14 +47,14 @@ def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
     """
     idle = 0
     while True:
-        before = _size(partial_path(path))
+        before = size_of(partial_path(path))
         try:
             _receive(url, partial_path(path), patience)
             break
         except RefusedError as error:
             raise ServiceError(f"{url}: {error}") from error
         except TransientError as error:
-            size = _size(partial_path(path))
+            size = size_of(partial_path(path))
             idle = 1 if size > before else idle + 1
             LOG.info("%s: %s; %d bytes so far", url, error, size)
             if idle >= patience.attempts:
@@ -68,13 +65,9 @@ def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
         partial_path(path).replace(path)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
 def _receive(url: str, partial: Path, patience: Patience) -> None:
     """One attempt: append what is missing."""
-    offset = _size(partial)
+    offset = size_of(partial)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     with requests.Session() as session:
         # a proxy can't reach this machine's loopback
@@ -92,8 +85,8 @@ def _receive(url: str, partial: Path, patience: Patience) -> None:
                 partial.unlink()
                 raise TransientError("the service could not resume the file")
             _append(response, partial, _start(response), total, patience)
-    if total is not None and _size(partial) != total:
-        raise TransientError(f"the connection ended after {_size(partial):,} of {total:,} bytes")
+    if total is not None and size_of(partial) != total:
+        raise TransientError(f"the connection ended after {size_of(partial):,} of {total:,} bytes")
 
 
 def _check(response: requests.Response) -> None:
@@ -153,17 +146,6 @@ def _cause(error: Exception, patience: Patience) -> str:
     return f"the connection failed ({type(error).__name__})"
 
 
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn failures to write into one line.
-
-    Raises:
-        MidnightError: the disk is full, or the folder can't be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "make room, or set evaluation.data_root to a larger disk, then run again"
-            raise MidnightError(f"{folder}: the disk is full: {error.strerror}; {advice}") from error
-        raise MidnightError(f"{folder}: can't be written: {error.strerror or error}") from error
+def writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Failures to write below a data set's folder as one line."""
+    return disk.writing(folder, "make room, or set evaluation.data_root to a larger disk, then run again")

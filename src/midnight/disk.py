@@ -1,0 +1,30 @@
+"""Failures to write as one line that says what to do."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from midnight.errors import MidnightError
+
+
+@contextlib.contextmanager
+def writing(folder: Path, advice: str, needed: int = 0) -> Iterator[None]:
+    """Turn failures to write into one line.
+
+    Args:
+        folder: where to.
+        advice: what to do about a full disk.
+        needed: bytes that are still to be written, if known.
+
+    Raises:
+        MidnightError: the disk is full, or the folder can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            why = f"{needed} more bytes are needed" if needed else why
+            raise MidnightError(f"{folder}: the disk is full: {why}; {advice}") from error
+        raise MidnightError(f"{folder}: can't be written: {why}") from error
