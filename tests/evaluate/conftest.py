@@ -9,11 +9,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from midnight.config import Evaluation
 from midnight.config.load import CONFIG_DIR
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate import registry
+from midnight.evaluate.entries import Task
+from tests.evaluate.eva_example import MODELS, SIZE, TASKS, write_consep, write_folder, write_patch_camelyon
+from tests.evaluate.hest_example import write_task
 
-SIZE = 28
 WIDTH = 32
 
 
@@ -58,3 +61,31 @@ def use_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
             )
 
     return use
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_patch_camelyon(root / "pcam")
+    write_consep(root / "consep")
+    write_folder(root / "fields")
+    write_task(root / "hest")
+    return root
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> dict[str, Task]:
+    (tmp_path / "t.yaml").write_text(TASKS)
+    names = ["shots", "strict", "consep", "folder", "hest", "slides"]
+    return registry.select_tasks(names, "demo", tmp_path / "t.yaml")
+
+
+@pytest.fixture
+def evaluation(data: Path, use_registry: Callable[[str, str], None]) -> Evaluation:
+    use_registry(TASKS, MODELS)
+    return Evaluation(protocol="demo", data_root=str(data), accelerator="cpu", workers=0, batch_size=16)
+
+
+@pytest.fixture(scope="module", params=[0, 4], ids=["plain", "registers"])
+def model_dir(request: pytest.FixtureRequest, make_model: Callable[[int], Path]) -> Path:
+    return make_model(request.param)

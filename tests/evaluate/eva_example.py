@@ -7,6 +7,13 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from midnight.config import Evaluation
+from midnight.evaluate import embed as embed_module
+from midnight.evaluate.encoder import Encoder, load_encoder
+from midnight.evaluate.entries import Model
+
+SIZE = 28
+EMBEDDED = ["shots", "folder", "hest"]
 SPLITS = {"train": 48, "valid": 24, "test": 32}
 
 
@@ -124,3 +131,13 @@ tasks:
       demo: {<<: *linear, runs: 2, max_steps: 40, batch_size: 4, validate_every: 1}
 """
 MODELS = "models:\n  tiny: {source: init, run: demo, label: Tiny, sizes: [28], published: UNI}\n"
+
+
+def tiny(folder: Path) -> Encoder:
+    return load_encoder(Model("dir", "Tiny", [SIZE], path=str(folder), name="tiny"), None, SIZE)
+
+
+def run_embed(model_dir: Path, evaluation: Evaluation, output: Path, names: list[str] | None = None) -> dict[str, Path]:
+    folders = {name: output / "embeddings" / name for name in names or EMBEDDED}
+    embed_module.embed("tiny", model_dir, SIZE, list(folders), evaluation, folders)
+    return folders

@@ -1,6 +1,5 @@
-"""All that needs kaiko-eva, in one module: its import takes 10 seconds or more."""
+"""Embeddings and heads beside kaiko-eva's own data sets, samplers and predict_fit."""
 
-import copy
 import dataclasses
 import functools
 import json
@@ -32,61 +31,15 @@ from midnight.config import Evaluation
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate import registry
-from midnight.evaluate import score as score_module
-from midnight.evaluate.encoder import Encoder, load_encoder, patch_map
-from midnight.evaluate.entries import Model, Task
+from midnight.evaluate.entries import Task
 from midnight.evaluate.features import feature_dataset
 from midnight.evaluate.folder import FolderImages
 from midnight.evaluate.heads import build_head, fit_heads, split_halves
 from midnight.evaluate.images import find_class, open_images, preprocessing
 from midnight.evaluate.quiet import quiet
-from midnight.evaluate.records import read_record
-from midnight.evaluate.segment import MapEncoder, build_module, check_frozen, fit_segmentation, open_datasets
 from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, read_results, seed_all
 from midnight.evaluate.store import Embeddings, read_embeddings
-from tests.evaluate.eva_example import MODELS, SPLITS, TASKS, write_consep, write_folder, write_patch_camelyon
-from tests.evaluate.hest_example import write_task
-
-SIZE = 28
-EMBEDDED = ["shots", "folder", "hest"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_patch_camelyon(root / "pcam")
-    write_consep(root / "consep")
-    write_folder(root / "fields")
-    write_task(root / "hest")
-    return root
-
-
-@pytest.fixture
-def tasks(tmp_path: Path) -> dict[str, Task]:
-    (tmp_path / "t.yaml").write_text(TASKS)
-    names = ["shots", "strict", "consep", "folder", "hest", "slides"]
-    return registry.select_tasks(names, "demo", tmp_path / "t.yaml")
-
-
-@pytest.fixture
-def evaluation(data: Path, use_registry: Callable[[str, str], None]) -> Evaluation:
-    use_registry(TASKS, MODELS)
-    return Evaluation(protocol="demo", data_root=str(data), accelerator="cpu", workers=0, batch_size=16)
-
-
-@pytest.fixture(scope="module", params=[0, 4], ids=["plain", "registers"])
-def model_dir(request: pytest.FixtureRequest, make_model: Callable[[int], Path]) -> Path:
-    return make_model(request.param)
-
-
-def tiny(folder: Path) -> Encoder:
-    return load_encoder(Model("dir", "Tiny", [SIZE], path=str(folder), name="tiny"), None, SIZE)
-
-
-def run_embed(model_dir: Path, evaluation: Evaluation, output: Path, names: list[str] | None = None) -> dict[str, Path]:
-    folders = {name: output / "embeddings" / name for name in names or EMBEDDED}
-    embed_module.embed("tiny", model_dir, SIZE, list(folders), evaluation, folders)
-    return folders
+from tests.evaluate.eva_example import SIZE, SPLITS, run_embed, tiny, write_folder, write_patch_camelyon
 
 
 def synthetic(n: int = 64, dim: int = 6, seed: int = 0) -> Embeddings:
@@ -373,119 +326,3 @@ def test_real_labelled_fields_are_a_folder_task(real_data: Path, tasks: dict[str
     assert len(images.classes) == 7
     assert len(images) == 70
     assert images[0][0].shape == (3, SIZE, SIZE)
-
-
-# Segmentation
-
-
-def test_the_encoder_stays_frozen_and_its_maps_are_normalised(
-    data: Path, model_dir: Path, tasks: dict[str, Task]
-) -> None:
-    encoder = tiny(model_dir)
-    values = fit_segmentation(tasks["consep"], encoder, data / "consep", SIZE, "cpu", seed=0)
-    assert len(values) == 2
-    assert all(0 <= value <= 1 for value in values)
-    maps = MapEncoder(encoder, memo=False)(torch.randn(2, 3, SIZE, SIZE))[0]
-    assert maps.shape == (2, 32, 2, 2)
-    # LayerNorm at init: each token has mean 0 and variance 1.
-    assert torch.allclose(maps.mean(1), torch.zeros(2, 2, 2), atol=1e-5)
-    assert torch.allclose(maps.var(1, unbiased=False), torch.ones(2, 2, 2), atol=1e-3)
-
-
-def test_a_thawed_encoder_is_noticed(data: Path, make_model: Callable[[int], Path], tasks: dict[str, Task]) -> None:
-    encoder = tiny(make_model(0))
-    module = build_module(tasks["consep"], encoder)
-    module.configure_model()
-    groups = module.configure_optimizers()["optimizer"].param_groups
-    trained = {id(value) for group in groups for value in group["params"]}
-    assert not trained & {id(value) for value in encoder.tokens.parameters()}
-    assert groups[0]["weight_decay"] == 0.05
-    next(encoder.tokens.parameters()).requires_grad = True
-    with pytest.raises(MidnightError, match="the encoder is not frozen"):
-        check_frozen(encoder)
-    with pytest.raises(MidnightError, match="the encoder is not frozen"):
-        fit_segmentation(tasks["consep"], encoder, data / "consep", SIZE, "cpu", seed=0)
-
-
-def test_remembered_maps_are_the_computed_ones(make_model: Callable[[int], Path]) -> None:
-    encoder = tiny(make_model(4))
-    remembering, computing = MapEncoder(encoder, memo=True), MapEncoder(encoder, memo=False)
-    images = torch.randn(5, 3, SIZE, SIZE)
-    remembering(images[:3])
-    assert len(remembering.memo or {}) == 3
-    order = [4, 1, 3, 0, 1]
-    assert torch.allclose(remembering(images[order])[0], computing(images[order])[0], atol=1e-6)
-    assert torch.equal(computing(images)[0], patch_map(encoder.tokens(images), 4))
-    assert len(remembering.memo or {}) == 5
-    assert copy.deepcopy(remembering) is remembering
-
-
-def test_masks_and_images_match(data: Path, make_model: Callable[[int], Path], tasks: dict[str, Task]) -> None:
-    with quiet():
-        datasets = open_datasets(tasks["consep"], tiny(make_model(0)), data / "consep", SIZE)
-    images, masks = datasets["train"].__getitems__([0, 7])
-    assert images.shape == (2, 3, SIZE, SIZE)
-    assert masks.shape == (2, SIZE, SIZE)
-    assert masks.dtype == torch.int64
-    assert set(masks.unique().tolist()) <= {0, 1, 2, 3, 4}
-    # Brightness is 30 × CoNSeP's type: dark pixels are background, bright ones spindle-shaped.
-    levels = (images.mean(1) * 0.5 + 0.5) * 255 / 30
-    assert levels[masks == 0].median() < 0.5
-    assert levels[masks == 4].median() > 4.5
-
-
-# Whole calls
-
-
-def call_score(
-    model_dir: Path, evaluation: Evaluation, folders: dict[str, Path], output: Path, names: list[str], seed: int = 0
-) -> dict[tuple[str, str], Path]:
-    places = {(p, n): output / "scores" / "tiny" / "28" / p / f"{n}.json" for p in ("cls", "cls_mean") for n in names}
-    poolings = ["cls", "cls_mean"]
-    score_module.score_tasks("tiny", model_dir, SIZE, names, poolings, evaluation, folders, places, "demo", seed)
-    return places
-
-
-def test_all_kinds_end_as_records_and_stay_cached(
-    make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model_dir, names = make_model(4), [*EMBEDDED, "consep"]
-    folders = run_embed(model_dir, evaluation, tmp_path)
-    places = call_score(model_dir, evaluation, folders, tmp_path, names)
-    records = {place: read_record(path) for place, path in places.items()}
-    shots = records["cls", "shots"]
-    assert (shots.n_runs, shots.metric, shots.split, shots.protocol) == (3, "BinaryBalancedAccuracy", "test", "demo")
-    assert (shots.label, shots.published, shots.data, shots.column) == ("Tiny", "UNI", "demo", "pc10")
-    assert shots.sem == pytest.approx(np.std(shots.values, ddof=1) / np.sqrt(3))
-    assert shots.values != records["cls_mean", "shots"].values
-    assert shots.versions["kaiko-eva"] == "0.4.5"
-    consep, same = records["cls", "consep"], records["cls_mean", "consep"]
-    assert consep.extra["pooling_independent"]
-    assert consep.values == same.values
-    assert (consep.pooling, same.pooling) == ("cls", "cls_mean")
-    hest = records["cls_mean", "hest"]
-    assert hest.n_runs == 3
-    assert hest.stdev == pytest.approx(np.std(hest.values))
-    assert len(hest.extra["per_gene"][0]) == 50
-    assert hest.mean > 0.3
-    assert records["cls", "folder"].mean > 0.6
-    assert len(list((tmp_path / "cache" / "scores").glob("*.json"))) == 7
-
-    def compute(job: Any, cell: Any, *_: Any) -> None:
-        raise AssertionError(f"computed again: {cell.task.name}")
-
-    monkeypatch.setattr(score_module, "compute", compute)
-    places["cls", "hest"].unlink()
-    call_score(model_dir, evaluation, folders, tmp_path, names)
-    assert read_record(places["cls", "hest"]) == records["cls", "hest"]
-    with pytest.raises(AssertionError, match="computed again: shots"):
-        call_score(model_dir, evaluation, folders, tmp_path, names, seed=1)
-
-
-def test_demo_data_are_never_called_real(
-    make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="shots is generated data"):
-        score_module.score_tasks("tiny", make_model(0), SIZE, ["shots"], ["cls"], evaluation, {}, {}, "real", 0)
-    with pytest.raises(MidnightError, match=r"task folder: no embeddings of folder given"):
-        call_score(make_model(0), evaluation, {}, tmp_path, ["folder"])
