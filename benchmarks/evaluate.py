@@ -19,7 +19,7 @@ from tiles_support.page import deliver, hardware, table, versions
 
 VIT_S = "vit_small_patch14_dinov2"
 BOTH = ("cls", "cls_mean")
-FULL = Effort(VIT_S, {}, 56, {"demo-bach": {}, "demo-pcam-10shot": {}, "demo-consep": {"runs": 5}}, BOTH, 2)
+FULL = Effort(VIT_S, {}, 56, {"demo-bach": {}, "demo-pcam-10shot": {"runs": 5}, "demo-consep": {"runs": 5}}, BOTH, 2)
 QUICK = Effort(VIT_S, {}, 28, {"demo-consep": {"runs": 1, "max_steps": 14}}, ("cls",), 1, 0.25)
 GOAL = 6.0
 

@@ -1,6 +1,6 @@
 """One step of our side in a process of its own: what the rule `embed` or `score` runs.
 
-    python -m evaluate_support.ours {embed,score} WORKSPACE OUTPUT WORKERS
+    python -m evaluate_support.ours {embed,score} WORKSPACE OUTPUT THREADS
 
 The last line is a JSON object: seconds for imports, for the encoder's forward passes and in all.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from midnight.config import Evaluation
+from midnight.logs import leave_at_once
 
 
 def import_all() -> None:
@@ -42,7 +43,7 @@ def time_encoder() -> list[float]:
     return seconds
 
 
-def run(step: str, folder: Path, output: Path, workers: int) -> None:
+def run(step: str, folder: Path, output: Path, threads: int) -> None:
     """The call of workflow/scripts/{embed,score}.py on the workspace's registry of tasks."""
     from midnight.evaluate import embed, registry, score
 
@@ -53,23 +54,26 @@ def run(step: str, folder: Path, output: Path, workers: int) -> None:
     select = functools.partial(registry.select_tasks, path=folder / "tasks.yaml")
     embed.select_tasks = score.select_tasks = select  # type: ignore[assignment]
     tasks = select(list(effort["tasks"]), "demo")
-    evaluation = Evaluation(protocol="demo", data_root=str(folder / "data"), accelerator="cpu", workers=workers)
+    evaluation = Evaluation(protocol="demo", data_root=str(folder / "data"), accelerator="cpu", workers=threads)
     folders = {name: output / "embeddings" / name for name, task in tasks.items() if task.kind != "segmentation"}
     if step == "embed":
         embed.embed(MODEL, folder / "model", size, list(folders), evaluation, folders)
         return
     places = {(pooling, name): output / "scores" / pooling / f"{name}.json" for pooling in poolings for name in tasks}
     model = (MODEL, folder / "model", size)
-    score.score_tasks(*model, list(tasks), poolings, evaluation, folders, places, "demo", SEED, output / "cache")
+    score.score_tasks(
+        *model, list(tasks), poolings, evaluation, folders, places, "demo", SEED, output / "cache", threads
+    )
 
 
 def main() -> None:
     """See the module."""
     begun = psutil.Process().create_time()
-    step, folder, output, workers = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    leave_at_once()
+    step, folder, output, threads = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
     import_all()
     imported, passes = time.time(), time_encoder()
-    run(step, folder, output, workers)
+    run(step, folder, output, threads)
     print(json.dumps({"imports": imported - begun, "encoder": sum(passes), "all": time.time() - begun}))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from midnight import __version__
 from midnight.config import CONFIG_DIR, Config, load_config, load_recipe, plain, read_yaml, recipe_names
 from midnight.errors import MidnightError
+from midnight.logs import leave_at_once
 
 Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
@@ -17,6 +18,7 @@ Commands = Any  # argparse's own class of `add_subparsers` has no public name
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a `MidnightError` is one line on standard error and exit status 1."""
     arguments = parser().parse_args(argv)
+    leave_at_once()
     try:
         arguments.run(arguments)
     except MidnightError as error:

@@ -15,12 +15,29 @@ from tests.evaluate.eva_example import EMBEDDED, SIZE, run_embed
 
 
 def call_score(
-    model_dir: Path, evaluation: Evaluation, folders: dict[str, Path], output: Path, names: list[str], seed: int = 0
+    model_dir: Path,
+    evaluation: Evaluation,
+    folders: dict[str, Path],
+    output: Path,
+    names: list[str],
+    seed: int = 0,
+    threads: int = 1,
 ) -> dict[tuple[str, str], Path]:
     places = {(p, n): output / "scores" / "tiny" / "28" / p / f"{n}.json" for p in ("cls", "cls_mean") for n in names}
-    poolings = ["cls", "cls_mean"]
-    score_module.score_tasks("tiny", model_dir, SIZE, names, poolings, evaluation, folders, places, "demo", seed)
+    where = (folders, places, "demo", seed)
+    score_module.score_tasks("tiny", model_dir, SIZE, names, ["cls", "cls_mean"], evaluation, *where, threads=threads)
     return places
+
+
+def test_threads_change_no_score(make_model: Callable[[int], Path], evaluation: Evaluation, tmp_path: Path) -> None:
+    names = [*EMBEDDED, "consep"]
+    folders = run_embed(make_model(4), evaluation, tmp_path)
+    one, several = (
+        call_score(make_model(4), evaluation, folders, tmp_path / str(threads), names, threads=threads)
+        for threads in (1, 3)
+    )
+    assert all(read_record(path).values == read_record(several[place]).values for place, path in one.items())
+    assert {place for place, path in several.items() if path.is_file()} == set(one)
 
 
 def test_all_kinds_end_as_records_and_stay_cached(

@@ -20,4 +20,5 @@ with redirect(snakemake.log[0]):
         outputs={(output.parent.name, output.stem): output for output in outputs},
         data=config.data,
         seed=config.seed,
+        threads=snakemake.threads,
     )

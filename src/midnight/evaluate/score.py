@@ -1,17 +1,21 @@
 """Scores of one model at one size: every cell of tasks × poolings, computed once per change of what it depends on."""
 
 import dataclasses
+import functools
 import logging
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from midnight.config import Evaluation, plain
 from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate import quiet
 from midnight.evaluate.encoder import Encoder, load_encoder, pick_device
 from midnight.evaluate.encoder import model_hash as hash_model
 from midnight.evaluate.entries import Model, Task
@@ -22,6 +26,7 @@ from midnight.evaluate.images import task_root
 from midnight.evaluate.records import RELEVANT, Record, read_record, summarise, write_record
 from midnight.evaluate.registry import find_model, select_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
+from midnight.evaluate.workers import Call, run_calls
 from midnight.hashing import hash_value
 from midnight.provenance import provenance, versions
 
@@ -73,6 +78,7 @@ def score_tasks(
     data: str,
     seed: int,
     cache_dir: Path | None = None,
+    threads: int = 1,
 ) -> None:
     """Write one score record per (pooling, task).
 
@@ -88,6 +94,7 @@ def score_tasks(
         data: "real" or "demo", goes into the records.
         seed: of heads, batches, drawn tiles and halves.
         cache_dir: finished cells; by default `cache/scores` beside `scores`.
+        threads: of the CPU; with two or more, cells are computed side by side, with the same results.
 
     Raises:
         MidnightError: data, embeddings or model are missing or wrong, or a score is not a finite number.
@@ -99,9 +106,30 @@ def score_tasks(
     job = Job(find_model(model), model_dir, size, evaluation, data, seed)
     cache = cache_dir or default_cache(next(iter(outputs.values())))
     cells = [(task, group) for task in chosen.values() for group in group_poolings(task, poolings)]
-    for task, group in tqdm(cells, desc=f"score {model} at {size} px", unit="cell"):
-        for pooling, record in score_cell(job, task, group, embeddings, cache).items():
-            write_record(outputs[pooling, task.name], record)
+    with tqdm(total=len(cells), desc=f"score {model} at {size} px", unit="cell") as bar:
+        here, forked, processes = share_cells(job, cells, embeddings, cache, threads)
+        with quiet.threads(max(1, threads - processes)):
+            for record in chain.from_iterable(run_calls(here, forked, processes, bar.update)):
+                write_record(outputs[record.pooling, record.task], record)
+
+
+def share_cells(
+    job: Job, cells: list[tuple[Task, tuple[str, ...]]], embeddings: dict[str, Path], cache: Path, threads: int
+) -> tuple[list[Call], list[Call], int]:
+    """Cells for this process, cells for forked ones and how many of these, for `run_calls`.
+
+    With several threads, heads and probes are fitted in processes of one thread each, on the CPU, since they are too
+    small for more. What needs the encoder or a GPU stays in this process, with the threads that are left.
+    """
+    gpu = pick_device(job.evaluation.accelerator).type == "cuda"
+    stays = {"segmentation", "slide"} if gpu else {"segmentation"}
+    apart = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, accelerator="cpu"), encoder=None)
+    here: list[Call] = []
+    forked: list[Call] = []
+    for task, poolings in cells:
+        calls, owner = (here, job) if threads == 1 or task.kind in stays else (forked, apart)
+        calls.append(functools.partial(score_cell, owner, task, poolings, embeddings, cache))
+    return here, forked, min(len(forked), threads - bool(here))
 
 
 def group_poolings(task: Task, poolings: list[str]) -> list[tuple[str, ...]]:
@@ -117,8 +145,8 @@ def default_cache(output: Path) -> Path:
 
 def score_cell(
     job: Job, task: Task, poolings: tuple[str, ...], embeddings: dict[str, Path], cache: Path
-) -> dict[str, Record]:
-    """Records of one task by pooling, from the cache where nothing that matters has changed.
+) -> list[Record]:
+    """Records of one task, one per pooling, from the cache where nothing that matters has changed.
 
     Raises:
         MidnightError: see `score_tasks`.
@@ -132,7 +160,7 @@ def score_cell(
         write_record(cache / f"{cell.key}.json", record)
     # What a person may rename without a change of the number.
     shown: dict[str, Any] = {"model": job.model.name, "label": job.model.label, "published": job.model.published}
-    return {pooling: dataclasses.replace(record, pooling=pooling, column=task.column, **shown) for pooling in poolings}
+    return [dataclasses.replace(record, pooling=pooling, column=task.column, **shown) for pooling in poolings]
 
 
 def read_stored(task: Task, folders: dict[str, Path]) -> Embeddings:
@@ -249,7 +277,8 @@ def score_hest(root: Path, stored: Embeddings, pooling: str) -> tuple[list[float
     def fit(fold: Fold) -> Any:
         return score_fold(join(x, fold.train), join(y, fold.train), join(x, fold.test), join(y, fold.test))
 
-    scores = [fit(fold) for fold in folds]
+    with threadpool_limits(1):  # another number of threads rounds otherwise, which lsqr's early stop makes larger
+        scores = [fit(fold) for fold in folds]
     per_gene = [[None if np.isnan(r) else float(r) for r in score.genes] for score in scores]
     extra = {"genes": genes, "per_gene": per_gene, "components": [score.components for score in scores]}
     return [score.mean for score in scores], extra

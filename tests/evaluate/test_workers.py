@@ -1,0 +1,97 @@
+"""Calls in forked processes: results, failures, and what is left behind."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate.workers import run_calls
+
+
+def square(value: int) -> tuple[int, int, int]:
+    """The square, the process that computed it and its threads."""
+    return value**2, os.getpid(), torch.get_num_threads()
+
+
+def refuse(path: Path) -> None:
+    raise ConfigError(f"{path}: wrong")
+
+
+def touch(path: Path, seconds: float = 0) -> None:
+    time.sleep(seconds)
+    path.touch()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def squares(*values: int) -> list[functools.partial[tuple[int, int, int]]]:
+    return [functools.partial(square, value) for value in values]
+
+
+def test_each_call_runs_once_where_it_should() -> None:
+    told: list[int] = []
+    found = sorted(run_calls(squares(5, 6), squares(1, 2, 3, 4), 2, lambda: told.append(1)))
+    assert [value for value, _, _ in found] == [1, 4, 9, 16, 25, 36]
+    here = [process == os.getpid() for _, process, _ in found]
+    assert here == [False] * 4 + [True] * 2
+    assert len({process for _, process, _ in found}) <= 3
+    assert {threads for _, process, threads in found if process != os.getpid()} == {1}
+    assert len(told) == 6
+
+
+def test_no_process_is_forked_for_none_asked_for() -> None:
+    assert {process for _, process, _ in run_calls(squares(1), squares(2, 3), 0)} == {os.getpid()}
+
+
+def test_an_error_comes_through_and_no_further_call_starts(tmp_path: Path) -> None:
+    late = [functools.partial(touch, tmp_path / str(number), 0.2) for number in range(20)]
+    with pytest.raises(ConfigError, match=r"tasks\.yaml: wrong") as caught:
+        list(run_calls([], [functools.partial(refuse, Path("tasks.yaml")), *late], 1))
+    assert "in refuse" in str(caught.value.__cause__)  # the worker's traceback goes into the log
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+def test_an_error_here_stops_the_others(tmp_path: Path) -> None:
+    late = [functools.partial(touch, tmp_path / str(number), 0.2) for number in range(20)]
+    with pytest.raises(ConfigError, match="here: wrong"):
+        list(run_calls([functools.partial(refuse, Path("here"))], late, 1))
+    assert len(list(tmp_path.iterdir())) < 10
+    assert not psutil.Process().children()
+
+
+def test_a_killed_process_is_told() -> None:
+    with pytest.raises(MidnightError, match="a worker process was killed, probably for lack of memory"):
+        list(run_calls([], [die, *squares(1)], 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's end")
+def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
+    code = (
+        "import functools, pathlib, sys; from tests.evaluate.test_workers import *;"
+        "folder = pathlib.Path(sys.argv[1]); calls = [functools.partial(touch, folder / 'begun'),"
+        " functools.partial(touch, folder / 'late', 60)]; list(run_calls([], calls, 1))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[2])
+    wait_for(lambda: (tmp_path / "begun").exists())
+    (child,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
