@@ -4,6 +4,7 @@ from midnight.logs import redirect
 
 with redirect(snakemake.log[0]):
     from midnight.config import Recipe, build, load_config
+    from midnight.ssl.attempts import attempted
     from midnight.ssl.job import FILE, Job, write_job
     from midnight.ssl.launch import start
 
@@ -23,4 +24,5 @@ with redirect(snakemake.log[0]):
         manifests=dict(zip(snakemake.params.cohorts, map(Path, snakemake.input.manifests), strict=True)),
     )
     write_job(output / FILE, job)
-    start(output / FILE)
+    with attempted(output, snakemake.resources.attempt):
+        start(output / FILE)
