@@ -50,6 +50,17 @@ def test_each_call_runs_once_where_it_should() -> None:
     assert len(told) == 6
 
 
+def test_forked_processes_see_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    look = functools.partial(os.getenv, "CUDA_VISIBLE_DEVICES")
+    assert list(run_calls([look], [look], 1)) == ["0", ""]
+
+
+def test_nothing_is_forked_once_a_gpu_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert {process for _, process, _ in run_calls([], squares(1, 2), 2)} == {os.getpid()}
+
+
 def test_no_process_is_forked_for_none_asked_for() -> None:
     assert {process for _, process, _ in run_calls(squares(1), squares(2, 3), 0)} == {os.getpid()}
 

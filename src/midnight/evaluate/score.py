@@ -108,6 +108,8 @@ def score_tasks(
     cells = [(task, group) for task in chosen.values() for group in group_poolings(task, poolings)]
     with tqdm(total=len(cells), desc=f"score {model} at {size} px", unit="cell") as bar:
         here, forked, processes = share_cells(job, cells, embeddings, cache, threads)
+        if processes:
+            import eva.core.interface  # noqa: F401 (once, before the forks, instead of in each of them)
         with quiet.threads(max(1, threads - processes)):
             for record in chain.from_iterable(run_calls(here, forked, processes, bar.update)):
                 write_record(outputs[record.pooling, record.task], record)

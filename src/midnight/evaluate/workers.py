@@ -3,12 +3,15 @@
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+import torch
 
 from midnight.errors import MidnightError
 
@@ -23,16 +26,16 @@ def run_calls(
 
     Args:
         here: run one after the other in this process, while the others run.
-        forked: run in `processes` forked ones; pickled, and their results too. Forks, since fresh interpreters would
-            import eva anew, 10 s each. None of these calls may use a GPU.
-        processes: 0 runs all calls here.
+        forked: run in `processes` forked ones, which see no GPU; pickled, and their results too. Forks, since fresh
+            interpreters would import eva anew, 10 s each.
+        processes: 0 runs all calls here, and so does a GPU in use already, which forks would not survive.
         tell: called after each call, also from another thread.
 
     Raises:
         MidnightError: a process was killed. What a call raises comes through as it is; those that run by then are
             waited for, no other is started.
     """
-    if not processes:
+    if not processes or torch.cuda.is_initialized():
         yield from _run([*here, *forked], tell)
         return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _begin) as pool, _stop_at_failure(pool):
@@ -67,9 +70,8 @@ def _result(future: Future[Any]) -> Any:
 
 
 def _begin() -> None:
-    """A worker's start: one thread, and no life after the parent's."""
-    import torch
-
+    """A worker's start: one thread, no GPU, and no life after the parent's."""
     torch.set_num_threads(1)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch's optimizers ask each GPU that they see about graphs
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
