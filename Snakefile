@@ -29,6 +29,7 @@ rule all:
 
 
 onstart:
+    forget_failures()
     start_services()
 
 

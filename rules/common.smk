@@ -126,6 +126,15 @@ def gpu_resources(run):
     return f"gpu:{min(gpus, GPUS_PER_NODE)}", -(-gpus // GPUS_PER_NODE)
 
 
+def forget_failures():
+    """Runs that failed may be tried again: somebody may have mended the cause."""
+    from pathlib import Path
+
+    from midnight.ssl import attempts
+
+    attempts.forget_failures(Path(layout.model(run, ".")) for run in cfg.runs)
+
+
 def start_services():
     """The demo's GDC service: jobs find its address in their environment."""
     if cfg.demo:

@@ -26,7 +26,8 @@ rule train:
     benchmark:
         layout.benchmark("train", "{run}")
     # A run longer than its time limit goes on in the next job, from the checkpoint that the warning made it save.
-    # Only the main process starts again: within a job there is no time left. An error that would come again ends it.
+    # Only the main process starts again: within a job there is no time left. Once an
+    # error has come twice, the jobs that are left end at once.
     retries: 5 if workflow.is_main_process and not cfg.demo else 0
     conda:
         CONDA
@@ -37,7 +38,6 @@ rule train:
         gres=lambda wildcards: gpu_resources(wildcards.run)[0],
         nodes=lambda wildcards: gpu_resources(wildcards.run)[1],
         slurm_extra="--signal=USR1@120",
-        attempt=lambda wildcards, attempt: attempt,
     params:
         recipe=lambda wildcards: plain(recipes[wildcards.run]),
         cohorts=lambda wildcards: cfg.runs[wildcards.run].cohorts,

@@ -16,7 +16,7 @@ def test_a_full_disk_says_what_is_needed_and_what_to_do(tmp_path: Path, code: in
 
 
 def test_other_failures_name_their_reason_and_the_rest_passes(tmp_path: Path) -> None:
-    expected = f"{tmp_path}: can't be written: Is a directory$"
+    expected = f"{tmp_path}: can't be read or written: Is a directory$"
     with pytest.raises(MidnightError, match=expected), writing(tmp_path, "make room"):
         tmp_path.open("w")
     with pytest.raises(ValueError, match="other"), writing(tmp_path, "make room"):

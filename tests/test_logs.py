@@ -44,3 +44,14 @@ def test_other_errors_leave_their_traceback_in_the_log(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
     assert "ZeroDivisionError" in result.stderr
     assert "Traceback" in (tmp_path / "a.log").read_text()
+
+
+def test_a_process_ends_without_a_last_collection(tmp_path: Path) -> None:
+    """Objects in cycles are left to the system; what is waiting in open files is still written."""
+    code = (
+        "import atexit, sys; from midnight.logs import leave_at_once; leave_at_once();"
+        "atexit.register(print, 'at exit'); print('written', end=' ');"
+        "Cycle = type('Cycle', (), {'__del__': lambda self: print('collected')}); a = Cycle(); a.self = a; del a"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "written at exit\n", "")

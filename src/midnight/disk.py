@@ -1,4 +1,4 @@
-"""Failures to write as one line that says what to do."""
+"""Failures of disks as one line that says what to do."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from midnight.errors import MidnightError
 
 @contextlib.contextmanager
 def writing(folder: Path, advice: str, needed: int = 0) -> Iterator[None]:
-    """Turn failures to write into one line.
+    """Turn failures to write, or to read what was written, into one line.
 
     Args:
         folder: where to.
@@ -18,7 +18,7 @@ def writing(folder: Path, advice: str, needed: int = 0) -> Iterator[None]:
         needed: bytes that are still to be written, if known.
 
     Raises:
-        MidnightError: the disk is full, or the folder can't be written.
+        MidnightError: the disk is full, or a file can't be read or written.
     """
     try:
         yield
@@ -27,4 +27,4 @@ def writing(folder: Path, advice: str, needed: int = 0) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             why = f"{needed} more bytes are needed" if needed else why
             raise MidnightError(f"{folder}: the disk is full: {why}; {advice}") from error
-        raise MidnightError(f"{folder}: can't be written: {why}") from error
+        raise MidnightError(f"{folder}: can't be read or written: {why}") from error

@@ -1,4 +1,4 @@
-"""Attempts: which errors end a series of them, and that Snakemake's are counted."""
+"""Attempts: which errors end a series of them, and what Snakemake makes of it."""
 
 import subprocess
 import sys
@@ -7,67 +7,104 @@ from pathlib import Path
 import pytest
 
 from midnight.errors import MidnightError
-from midnight.ssl.attempts import attempted
+from midnight.ssl.attempts import attempted, forget_failures
 from midnight.ssl.signals import StoppedError
 
 SNAKEFILE = """
+from pathlib import Path
+from midnight.ssl.attempts import forget_failures
+
+onstart:
+    forget_failures([Path("run")])
+
 rule train:
     output: "model.txt"
-    retries: 4
-    resources: attempt=lambda wildcards, attempt: attempt
+    log: "train.log"
+    retries: 6
     script: "train.py"
 """
 SCRIPT = """
 from pathlib import Path
 from midnight.logs import redirect
-with redirect("train.log"):
+with redirect(snakemake.log[0]):
     from midnight.ssl.attempts import attempted
-    with attempted(Path("run"), snakemake.resources.attempt):
+    with attempted(Path("run")):
         made = len(list(Path("run/checkpoints").glob("step_*")))
-        Path("tries.txt").open("a").write(f"{snakemake.resources.attempt} ")
+        print("x", file=Path("tries.txt").open("a"), end="")
         if made < 2:
-            Path(f"run/checkpoints/step_{made}").mkdir()
+            Path(f"run/checkpoints/step_0000000{made}").mkdir(parents=True)
         raise ValueError("the same again")
 """
 
 
-def fail(output: Path, attempt: int, error: Exception, saves: str | None = None) -> None:
-    with pytest.raises(type(error)), attempted(output, attempt):
+def fail(output: Path, error: Exception, saves: str | None = None) -> None:
+    with pytest.raises(type(error)), attempted(output):
         if saves:
             (output / "checkpoints" / saves).mkdir(parents=True)
         raise error
 
 
-def test_an_error_with_nothing_saved_ends_the_series(tmp_path: Path) -> None:
-    fail(tmp_path, 1, MidnightError("recipe: no such arch"))
-    with pytest.raises(MidnightError, match=r"recipe: no such arch \(not tried again"), attempted(tmp_path, 2):
+def runs(output: Path) -> bool:
+    """Whether another attempt is made."""
+    try:
+        with attempted(output):
+            return True
+    except MidnightError as error:
+        assert "not tried again: it came twice, with nothing saved in between" in str(error)
+        return False
+
+
+def test_the_same_error_twice_with_nothing_saved_ends_the_series(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(tmp_path, MidnightError("recipe: no such arch"))
+    assert runs(tmp_path)
+    fail(tmp_path, MidnightError("recipe: no such arch"))
+    with pytest.raises(MidnightError, match=r"recipe: no such arch \(not tried again"), attempted(tmp_path):
         pytest.fail("tried again")
+    assert "in fail" in caplog.text  # the traceback, which the next job's log would lack
+    forget_failures([tmp_path, tmp_path / "none"])
+    assert runs(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("error", "saves"), [(StoppedError("time limit"), None), (RuntimeError("nccl"), "step_00000012")]
+    ("error", "saves"),
+    [
+        (StoppedError("time limit"), None),
+        (MidnightError("another"), None),
+        (RuntimeError("nccl"), "step_00000012"),
+        (RuntimeError("nccl"), "step_00000004"),
+    ],
 )
-def test_a_stop_or_an_error_after_a_checkpoint_does_not(tmp_path: Path, error: Exception, saves: str | None) -> None:
-    fail(tmp_path, 1, error, saves)
-    ran = False
-    with attempted(tmp_path, 2):
-        ran = True
-    assert ran
+def test_a_stop_another_error_or_a_new_checkpoint_does_not(tmp_path: Path, error: Exception, saves: str | None) -> None:
+    (tmp_path / "checkpoints" / "step_00000008.damaged").mkdir(parents=True)
+    fail(tmp_path, RuntimeError("nccl"))
+    fail(tmp_path, error, saves)
+    assert runs(tmp_path)
 
 
-def test_a_new_series_begins_anew(tmp_path: Path) -> None:
-    fail(tmp_path, 1, MidnightError("no room on the disk"))
-    with attempted(tmp_path, 1):
-        pass
-    assert not (tmp_path / "error.txt").exists()
+def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
+    fail(tmp_path, RuntimeError("nccl"))
+    fail(tmp_path, RuntimeError("nccl"), "step_00000012.damaged")
+    assert not runs(tmp_path)
 
 
-def test_snakemake_counts_the_attempts(tmp_path: Path) -> None:
+def test_a_full_disk_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("midnight.ssl.attempts.write_json", refuse)
+    with pytest.raises(MidnightError, match="free space and run again"), attempted(tmp_path):
+        raise MidnightError("checkpoint can't be written: free space and run again")
+
+
+def test_snakemake_stops_trying(tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "train.py").write_text(SCRIPT)
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert (tmp_path / "tries.txt").read_text().split() == ["1", "2", "3"]
-    assert result.stderr.count("midnight: error: ValueError: the same again (not tried again") == 2
+    for tries in (4, 6):  # two attempts save a checkpoint; of a workflow started again, none
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 1
+        assert len((tmp_path / "tries.txt").read_text()) == tries
+        assert "midnight: error: ValueError: the same again (not tried again" in result.stderr
+    assert "in <module>" in (tmp_path / "train.log").read_text()

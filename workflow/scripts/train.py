@@ -24,5 +24,5 @@ with redirect(snakemake.log[0]):
         manifests=dict(zip(snakemake.params.cohorts, map(Path, snakemake.input.manifests), strict=True)),
     )
     write_job(output / FILE, job)
-    with attempted(output, snakemake.resources.attempt):
+    with attempted(output):
         start(output / FILE)

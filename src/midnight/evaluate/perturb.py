@@ -75,7 +75,10 @@ def join_base(task: Task, perturbed: Embeddings, base: Embeddings) -> Embeddings
     rows = np.concatenate([base.rows("train"), base.rows("val")])
     samples = pd.concat([base.samples.iloc[rows], perturbed.samples.assign(split="test")], ignore_index=True)
     index = perturbed.index | {"base": base.index["key"], "count": len(samples)}
-    return Embeddings(np.concatenate([base.features[rows], perturbed.features]), samples, index)
+    features = np.empty((len(samples), base.features.shape[1]), np.result_type(base.features, perturbed.features))
+    np.take(base.features, rows, axis=0, out=features[: len(rows)], mode="clip")  # any other mode makes a copy first
+    features[len(rows) :] = perturbed.features
+    return Embeddings(features, samples, index)
 
 
 def leave_generator_alone(data: Any) -> None:

@@ -31,7 +31,7 @@ from midnight.hashing import hash_value
 from midnight.provenance import provenance, versions
 
 LOG = logging.getLogger(__name__)
-REVISION = 3
+REVISION = 4
 """Raised when a change of this package changes scores: cached cells of another revision are not used."""
 
 
@@ -94,7 +94,8 @@ def score_tasks(
         data: "real" or "demo", goes into the records.
         seed: of heads, batches, drawn tiles and halves.
         cache_dir: finished cells; by default `cache/scores` beside `scores`.
-        threads: of the CPU; with two or more, cells are computed side by side, with the same results.
+        threads: of the CPU; with two or more, cells are computed side by side. Scores are the same, but for decoders
+            on the CPU, where another number of threads rounds otherwise.
 
     Raises:
         MidnightError: data, embeddings or model are missing or wrong, or a score is not a finite number.
@@ -120,16 +121,17 @@ def share_cells(
 ) -> tuple[list[Call], list[Call], int]:
     """Cells for this process, cells for forked ones and how many of these, for `run_calls`.
 
-    With several threads, heads and probes are fitted in processes of one thread each, on the CPU, since they are too
-    small for more. What needs the encoder or a GPU stays in this process, with the threads that are left.
+    Heads and probes are fitted on the CPU by one thread each, since they are too small for more: with several threads
+    in forked processes. What needs the encoder or a GPU stays in this process, with the threads that are left.
     """
     gpu = pick_device(job.evaluation.accelerator).type == "cuda"
     stays = {"segmentation", "slide"} if gpu else {"segmentation"}
-    apart = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, accelerator="cpu"), encoder=None)
+    small = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, accelerator="cpu"))
     here: list[Call] = []
     forked: list[Call] = []
     for task, poolings in cells:
-        calls, owner = (here, job) if threads == 1 or task.kind in stays else (forked, apart)
+        calls = here if threads == 1 or task.kind in stays else forked
+        owner = job if task.kind in stays else small
         calls.append(functools.partial(score_cell, owner, task, poolings, embeddings, cache))
     return here, forked, min(len(forked), threads - bool(here))
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -32,18 +32,25 @@ def run_calls(
         tell: called after each call, also from another thread.
 
     Raises:
-        MidnightError: a process was killed. What a call raises comes through as it is; those that run by then are
-            waited for, no other is started.
+        MidnightError: a process ended before its call did. What a call raises comes through as it is, after the call
+            that runs here; calls that have begun or are next in line by then are waited for.
     """
     if not processes or torch.cuda.is_initialized():
         yield from _run([*here, *forked], tell)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _begin) as pool, _stop_at_failure(pool):
-        futures = [pool.submit(call) for call in forked]
-        for future in futures:
-            future.add_done_callback(lambda _: tell())
-        yield from _run(here, tell)
-        yield from map(_result, as_completed(futures))
+    try:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _begin) as pool, _stop_at_error(pool):
+            waiting = {pool.submit(call) for call in forked}
+            for future in waiting:
+                future.add_done_callback(lambda ended: ended.cancelled() or tell())
+            for result in _run(here, tell):
+                yield result
+                done, waiting = wait(waiting, timeout=0)
+                yield from (future.result() for future in done)
+            yield from (future.result() for future in as_completed(waiting))
+    except BrokenProcessPool as error:
+        advice = "mostly for lack of memory: see the log, and give the job more memory (mem_mb) or fewer threads"
+        raise MidnightError(f"a worker process ended early, {advice}; what was finished is kept") from error
 
 
 def _run(calls: Sequence[Call], tell: Callable[[], Any]) -> Iterator[Any]:
@@ -53,7 +60,7 @@ def _run(calls: Sequence[Call], tell: Callable[[], Any]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _stop_at_failure(pool: ProcessPoolExecutor) -> Iterator[None]:
+def _stop_at_error(pool: ProcessPoolExecutor) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -61,17 +68,10 @@ def _stop_at_failure(pool: ProcessPoolExecutor) -> Iterator[None]:
         raise
 
 
-def _result(future: Future[Any]) -> Any:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        advice = "probably for lack of memory: give the job more memory (mem_mb) or fewer threads"
-        raise MidnightError(f"a worker process was killed, {advice}; what was finished is kept") from error
-
-
 def _begin() -> None:
     """A worker's start: one thread, no GPU, and no life after the parent's."""
     torch.set_num_threads(1)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch's optimizers ask each GPU that they see about graphs
+    # torch's optimizers ask the GPU about graphs where they see one; without NVML the parent's count would be theirs.
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -171,7 +171,7 @@ def test_one_process_at_a_time(site: Site, dataset: DataSet) -> None:
 def test_folder_that_cannot_be_made_is_one_line(site: Site, dataset: DataSet) -> None:
     dataset.root.parent.mkdir()
     dataset.root.write_text("a file")
-    with pytest.raises(MidnightError, match="mine: can't be written: "):
+    with pytest.raises(MidnightError, match="mine: can't be read or written: "):
         prepare(dataset, PATIENCE)
 
 
