@@ -83,10 +83,11 @@ def test_an_error_elsewhere_is_seen_after_the_call_that_runs_here(tmp_path: Path
 
 def test_an_error_here_stops_the_others(tmp_path: Path) -> None:
     late = [functools.partial(touch, tmp_path / str(number), 1) for number in range(20)]
+    before = psutil.Process().children()  # of other tests
     with pytest.raises(ConfigError, match="here: wrong"):
         list(run_calls([functools.partial(refuse, Path("here"))], late, 1))
     assert len(list(tmp_path.iterdir())) <= 3
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(before)
 
 
 def test_a_killed_process_is_told() -> None:
