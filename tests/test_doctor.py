@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def test_a_good_machine_passes(config: Config, capsys: pytest.CaptureFixture[str
     for name in ("Python", "torch", "OpenSlide", "kaiko-eva", "Disk", "Profile slurm", "GDC"):
         assert f"{name}" in out
     assert "✗" not in out
+
+
+def test_an_xformers_that_cannot_be_imported_is_told(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xformers")
+    monkeypatch.setitem(sys.modules, "xformers.ops", None)
+    (finding,) = (finding for finding in doctor.check_torch(config) if finding.name == "xformers")
+    assert finding.status == "note"
+    assert "can't be imported" in finding.detail
+    assert "install its release for torch" in finding.advice
 
 
 def test_unreachable_services_fail_with_the_key_to_change(config: Config) -> None:

@@ -1,5 +1,6 @@
 """`midnight doctor`: does this machine have what a run needs, and what to do where it doesn't."""
 
+import importlib
 import os
 import shutil
 import sys
@@ -95,9 +96,21 @@ def check_torch(_: Config) -> Iterator[Finding]:
     else:
         advice = "fine for make demo and config/local.yaml; the paper's recipes need GPUs (check nvidia-smi)"
         yield Finding("torch", "note", f"{torch.__version__}, no GPU", advice)
-    xformers = _installed("xformers")
-    detail = "absent: attention runs on torch's own kernels" if xformers == "absent" else xformers
-    yield Finding("xformers", "note" if xformers == "absent" else "ok", detail)
+    yield _check_xformers(torch.__version__)
+
+
+def _check_xformers(torch_version: str) -> Finding:
+    """Never a failure: attention runs without it, slower on a GPU."""
+    version = _installed("xformers")
+    if version == "absent":
+        return Finding("xformers", "note", "absent: attention runs on torch's own kernels")
+    try:
+        importlib.import_module("xformers.ops")
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:200]
+        advice = f"install its release for torch {torch_version}; until then attention runs on torch's own kernels"
+        return Finding("xformers", "note", f"{version} can't be imported: {reason}", advice)
+    return Finding("xformers", "ok", version)
 
 
 def check_openslide(_: Config) -> Iterator[Finding]:

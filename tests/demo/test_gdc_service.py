@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import requests
 from midnight.demo import gdc_service
 from midnight.demo.gdc_query import QueryError, byte_range, matches, pick, values
 from midnight.demo.gdc_service import GdcService, Hooks, start
+from tests.waiting import comes_true
 
 CONTENT = bytes(range(256)) * 40
 
@@ -184,10 +184,7 @@ def test_catalogue_may_come_later_and_change(folder: Path, tmp_path: Path) -> No
 def launch(folder: Path, url_file: Path, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "midnight.demo.gdc_service", "--folder", str(folder), "--url-file", str(url_file)]
     process = subprocess.Popen([*command, *more])
-    deadline = time.monotonic() + 20
-    while not url_file.exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+    assert comes_true(url_file.exists, process, 20)
     return process
 
 

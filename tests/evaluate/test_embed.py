@@ -25,6 +25,7 @@ from midnight.evaluate.entries import Dataset, Model, Task
 from midnight.evaluate.quiet import threads
 from midnight.evaluate.store import FEATURES, PARTIAL_SAMPLES, SAMPLES, read_embeddings
 from tests.evaluate.eva_example import MODELS
+from tests.waiting import comes_true
 
 SIZE, COUNTS = 28, {"train": 50, "val": 30}
 EVALUATION = Evaluation(protocol="demo", accelerator="cpu", workers=0, batch_size=8)
@@ -104,11 +105,8 @@ def test_a_killed_job_is_gone_on_with_to_the_same_bits(
     model, output = make_model(4), tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(model), str(output)]
     process = subprocess.Popen(command, cwd=repository, env=os.environ | {"PYTHONPATH": str(repository)})
-    log, deadline = output / PARTIAL_SAMPLES, time.monotonic() + 120
-    while not log.is_file() or log.read_bytes().count(b"\n") < 4:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    log = output / PARTIAL_SAMPLES
+    assert comes_true(lambda: log.is_file() and log.read_bytes().count(b"\n") >= 4, process, 120)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (output / FEATURES).exists()

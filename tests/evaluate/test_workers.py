@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ import torch
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.workers import run_calls
+from tests.waiting import comes_true
 
 
 def square(value: int) -> tuple[int, int, int]:
@@ -103,15 +103,8 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
         " functools.partial(touch, folder / 'late', 60)]; list(run_calls([], calls, 1))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[2])
-    wait_for(lambda: (tmp_path / "begun").exists())
+    assert comes_true((tmp_path / "begun").exists, parent)
     (child,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert comes_true(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

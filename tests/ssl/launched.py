@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from midnight.config import merge
 from midnight.ssl.job import Job, write_job
 from tests.ssl.tiny import OFF, tiny_recipe
 from tests.tissue.small_slides import make_index, tissue_image, write_slide
+from tests.waiting import comes_true
 
 # What differs by the number of processes (masks, stochastic depth, both drawn per process) is off.
 ALIKE: dict[str, Any] = {
@@ -71,12 +71,8 @@ def lines(job: Path) -> list[dict[str, Any]]:
 def wait_for_step(job: Path, step: int, process: "subprocess.Popen[str]") -> None:
     """Until that many micro-steps are logged."""
     path = job.parent / "run" / "metrics.jsonl"
-    for _ in range(1200):
-        if path.exists() and len(path.read_text().splitlines()) >= step:
-            return
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    raise TimeoutError(path)
+    logged = comes_true(lambda: path.exists() and len(path.read_text().splitlines()) >= step, process)
+    assert logged, process.communicate()[1] if process.poll() is not None else path
 
 
 def ranks(process: "subprocess.Popen[str]") -> list[psutil.Process]:

@@ -207,13 +207,25 @@ def test_where_xformers_has_no_kernels_torch_does_the_attention(caplog: pytest.L
     assert [record.getMessage().startswith("attention by torch") for record in caplog.records] == [True]
 
 
-def test_a_lack_of_memory_is_not_taken_for_a_lack_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_xformers_cannot_be_imported_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("xformers")
+    attention.xformers_works.cache_clear()
+    monkeypatch.setitem(sys.modules, "xformers.ops", None)
+    assert not attention.xformers_works(torch.device("cpu"), torch.float32, 8)
+    (record,) = caplog.records
+    assert f"can't be imported, install its release for torch {torch.__version__}" in record.getMessage()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), ImportError("within a kernel")])
+def test_no_other_error_is_taken_for_a_lack_of_kernels(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     pytest.importorskip("xformers")
     attention.xformers_works.cache_clear()
 
-    def full(*_: Any) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def fail(*_: Any) -> Tensor:
+        raise error
 
-    monkeypatch.setattr(attention, "_xformers", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    monkeypatch.setattr(attention, "_xformers", fail)
+    with pytest.raises(type(error)):
         attention.xformers_works(torch.device("cpu"), torch.float32, 8)

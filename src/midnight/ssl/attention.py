@@ -1,6 +1,7 @@
 """Attention of timm's blocks over packed tokens: crops see themselves only."""
 
 import functools
+import importlib
 import importlib.util
 import logging
 from typing import Any
@@ -46,22 +47,31 @@ def _use_xformers(qkv: Tensor) -> bool:
 
 @functools.cache
 def xformers_works(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether xformers is installed and has kernels for this, forward and backward; if only the first, it is logged.
+    """Whether xformers has kernels for this, forward and backward; where it is installed and has not, that is logged.
 
-    It says NotImplementedError where it has none, and its import fails where it was built for another torch. Whatever
-    else goes wrong (no memory, a broken device) is no question of kernels and is raised.
+    Two things mean that: its import fails, as it does for another torch, or it raises NotImplementedError for want of a
+    kernel. Whatever else goes wrong (no memory, a broken device, an ImportError within a kernel) is raised.
     """
     if importlib.util.find_spec("xformers") is None:
+        return False
+    try:
+        importlib.import_module("xformers.ops")
+    except ImportError as error:
+        _log_fallback(f"xformers can't be imported, install its release for torch {torch.__version__}", error)
         return False
     try:
         with torch.enable_grad():
             probe = torch.zeros(1, 3, 1, head_dim, device=device, dtype=dtype, requires_grad=True)
             _xformers(probe, probe, probe, (Group(1, 1), Group(1, 2)), 0.0).sum().backward()
-    except (ImportError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        log.warning("attention by torch: xformers can't do it here (%s)", reason[0])
+    except NotImplementedError as error:
+        _log_fallback(f"xformers has no kernel for {dtype} and heads of {head_dim} on {device}", error)
         return False
     return True
+
+
+def _log_fallback(why: str, error: Exception) -> None:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    log.warning("attention by torch: %s (%s)", why, reason[0])
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout: float) -> Tensor:
