@@ -26,5 +26,10 @@ def writing(folder: Path, advice: str, needed: int = 0) -> Iterator[None]:
         why = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             why = f"{needed} more bytes are needed" if needed else why
-            raise MidnightError(f"{folder}: the disk is full: {why}; {advice}") from error
+            raise full(folder, why, advice) from error
         raise MidnightError(f"{folder}: can't be read or written: {why}") from error
+
+
+def full(folder: Path, why: str, advice: str) -> MidnightError:
+    """The error for a disk without room."""
+    return MidnightError(f"{folder}: the disk is full: {why}; {advice}")

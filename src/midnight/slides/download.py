@@ -2,25 +2,22 @@
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
-from midnight.disk import writing
+from midnight.disk import full, writing
 from midnight.errors import MidnightError
 from midnight.hashing import hash_file
 from midnight.slides.gdc import GdcClient
 from midnight.slides.quarantine import QuarantineError
 from midnight.slides.record import Slide
-from midnight.slides.retry import RefusedError, TransientError
+from midnight.slides.retry import MOST_ATTEMPTS, RefusedError, TransientError
+from midnight.slides.transfer import first_byte
 from midnight.slides.verified import is_verified, remember, sidecar
 
 logger = logging.getLogger(__name__)
-
-MOST_ATTEMPTS = 100
-"""However little each attempt brings, a file is given up after so many more than `gdc.retries`."""
 
 MAKE_ROOM = "make room, or set data_dir to a larger disk, then run again: nothing that was downloaded is lost"
 
@@ -144,7 +141,7 @@ def _receive(client: GdcClient, slide: Slide, partial: Path, report: Report) -> 
         _discard(partial, report)
     offset = size_of(partial)
     with client.open(slide.file_id, offset) as response:
-        if response.status_code == 416 or (response.status_code == 206 and _start(response) != offset):
+        if response.status_code == 416 or (response.status_code == 206 and first_byte(response) != offset):
             _discard(partial, report)
             raise TransientError("the service could not resume the file; the next attempt fetches it whole")
         if response.status_code == 200 and offset:
@@ -163,11 +160,6 @@ def _append(client: GdcClient, response: requests.Response, slide: Slide, partia
             report(len(block))
 
 
-def _start(response: requests.Response) -> int:
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(match[1]) if match else -1
-
-
 def _discard(partial: Path, report: Report) -> None:
     report(-size_of(partial))
     partial.unlink(missing_ok=True)
@@ -175,4 +167,4 @@ def _discard(partial: Path, report: Report) -> None:
 
 def disk_full(folder: Path, needed: int, free: int) -> MidnightError:
     """The error for a disk without room."""
-    return MidnightError(f"{folder}: the disk is full: {needed} more bytes are needed, {free} are free; {MAKE_ROOM}")
+    return full(folder, f"{needed} more bytes are needed, {free} are free", MAKE_ROOM)

@@ -7,19 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
-import urllib3
 
 from midnight.config import Gdc
 from midnight.errors import ConfigError, ServiceError
 from midnight.slides.endpoint import api_url, is_loopback, read_token
-from midnight.slides.retry import (
-    TRANSIENT_CODES,
-    RefusedError,
-    StoppedError,
-    TransientError,
-    pause_seconds,
-    retry_after_seconds,
-)
+from midnight.slides.retry import RefusedError, StoppedError, TransientError, pause_seconds
+from midnight.slides.transfer import blocks, cause, check_transient
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +27,6 @@ FIELDS = (
     "cases.project.project_id",
     "cases.samples.sample_type",
 )
-BLOCK = 1 << 20
 TOKEN = "X-Auth-Token"  # noqa: S105 - the header's name
 
 
@@ -132,14 +124,10 @@ class GdcClient:
             TransientError: the connection broke, or no byte came for `gdc.timeout` seconds.
             StoppedError: `stop` was set.
         """
-        try:
-            # read1, since iter_content drops what it has gathered of a block when the connection breaks
-            while block := response.raw.read1(BLOCK, decode_content=False):
-                if self.stop.is_set():
-                    raise StoppedError
-                yield block
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(_cause(error, self.gdc.timeout), served=True) from error
+        for block in blocks(response, self.gdc.timeout):
+            if self.stop.is_set():
+                raise StoppedError
+            yield block
 
     def pause(self, failures: int, retry_after: float | None = None) -> None:
         """Wait before the next attempt.
@@ -192,11 +180,8 @@ class GdcClient:
                 method, self.url + path, headers={**headers, **token}, timeout=self.gdc.timeout, **arguments
             )
         except requests.RequestException as error:
-            raise TransientError(_cause(error, self.gdc.timeout)) from error
-        if response.status_code in TRANSIENT_CODES:
-            with response:
-                wait = retry_after_seconds(response.headers.get("Retry-After"))
-                raise TransientError(f"HTTP {response.status_code}", wait)
+            raise TransientError(cause(error, self.gdc.timeout)) from error
+        check_transient(response)
         return response
 
     def _session(self) -> Session:
@@ -234,19 +219,3 @@ def _refusal(response: requests.Response) -> str:
         message = ""
     said = " ".join(str(message).split())[:200]
     return f"HTTP {response.status_code}" + (f": {said}" if said else "")
-
-
-def _cause(error: Exception, timeout: float) -> str:
-    """What went wrong in a few words; the full text of urllib3's errors repeats itself over several lines."""
-    inner: Any = error
-    last: BaseException = error
-    while isinstance(inner, BaseException):
-        last = inner
-        reason = getattr(inner, "reason", None)
-        inner = next((item for item in (reason, *reversed(inner.args)) if isinstance(item, BaseException)), None)
-    text = " ".join(str(last).split()).rsplit(": ", 1)[-1]
-    if isinstance(error, requests.Timeout) or "timed out" in text.lower():
-        return f"no byte for {timeout:g} s"
-    if "IncompleteRead" in text:
-        return "the service closed the connection early"
-    return f"{type(error).__name__}: {text[:200]}"

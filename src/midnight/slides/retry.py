@@ -7,6 +7,8 @@ import random
 TRANSIENT_CODES = frozenset((408, 425, 429, *range(500, 600)))
 LONGEST_PAUSE = 120.0
 LONGEST_RETRY_AFTER = 600.0
+MOST_ATTEMPTS = 100
+"""However little each attempt brings, a file is given up after so many more than may fail in a row."""
 
 
 class TransientError(Exception):

@@ -1,29 +1,26 @@
 """One file from the web to disk: resumed, retried, named as asked only when it is whole."""
 
 import contextlib
-import errno
 import logging
-import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
-import urllib3
 from tqdm import tqdm
 
 from midnight import disk
 from midnight.errors import ServiceError
 from midnight.slides.download import partial_path, size_of
 from midnight.slides.endpoint import is_loopback
-from midnight.slides.retry import TRANSIENT_CODES, RefusedError, TransientError, pause_seconds, retry_after_seconds
+from midnight.slides.retry import MOST_ATTEMPTS, RefusedError, TransientError, pause_seconds
+from midnight.slides.transfer import blocks, cause, check_transient, first_byte
 
 LOG = logging.getLogger(__name__)
-BLOCK = 1 << 20
+MAKE_ROOM = "make room, or set evaluation.data_root to a larger disk, then run again"
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,10 @@ def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
         ServiceError: it can't be had; what has arrived is kept.
         MidnightError: the disk is full or can't be written.
     """
-    idle = 0
+    best = size_of(partial_path(path))
+    attempts = idle = 0
     while True:
-        before = size_of(partial_path(path))
+        attempts += 1
         try:
             _receive(url, partial_path(path), patience)
             break
@@ -55,9 +53,10 @@ def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
             raise ServiceError(f"{url}: {error}") from error
         except TransientError as error:
             size = size_of(partial_path(path))
-            idle = 1 if size > before else idle + 1
+            idle = 1 if size > best else idle + 1
+            best = max(best, size)
             LOG.info("%s: %s; %d bytes so far", url, error, size)
-            if idle >= patience.attempts:
+            if idle >= patience.attempts or attempts >= patience.attempts + MOST_ATTEMPTS:
                 kept = f": the {size:,} bytes that came are kept" if size else ""
                 raise ServiceError(f"{url}: {error}; run again{kept}") from error
             time.sleep(pause_seconds(idle, patience.pause, error.retry_after))
@@ -75,39 +74,35 @@ def _receive(url: str, partial: Path, patience: Patience) -> None:
         try:
             response = session.get(url, headers=headers, stream=True, timeout=patience.timeout)
         except requests.RequestException as error:
-            raise TransientError(_cause(error, patience)) from error
+            raise TransientError(cause(error, patience.timeout)) from error
         with response:
             _check(response)
-            total = _total(response)
+            start, total = first_byte(response), _total(response)
             if response.status_code == 416 and total == offset:
                 return
-            if response.status_code == 416 or (offset and _start(response) not in (0, offset)):
-                partial.unlink()
+            if response.status_code == 416 or start not in (0, offset):
+                partial.unlink(missing_ok=True)
                 raise TransientError("the service could not resume the file")
-            _append(response, partial, _start(response), total, patience)
+            _append(response, partial, start, total, patience)
     if total is not None and size_of(partial) != total:
         raise TransientError(f"the connection ended after {size_of(partial):,} of {total:,} bytes")
 
 
 def _check(response: requests.Response) -> None:
-    code = response.status_code
-    if code in TRANSIENT_CODES:
-        raise TransientError(f"HTTP {code}", retry_after_seconds(response.headers.get("Retry-After")))
-    if code not in (200, 206, 416):
-        raise RefusedError(f"HTTP {code}")
+    check_transient(response)
+    if response.status_code == 416:
+        return  # its page, if any, is not taken for the file
+    if response.status_code not in (200, 206):
+        raise RefusedError(f"HTTP {response.status_code}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
         raise RefusedError("a web page came instead of the file; has it moved, or is a limit reached?")
 
 
-def _start(response: requests.Response) -> int:
-    """The byte at which the body begins."""
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(match[1]) if match else 0
-
-
 def _total(response: requests.Response) -> int | None:
     """Bytes of the whole file, where the service says it."""
-    text = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get("Content-Length", "")
+    # only a whole file's Content-Length is that of the file
+    length = response.headers.get("Content-Length", "") if response.status_code == 200 else ""
+    text = response.headers.get("Content-Range", "").rpartition("/")[2] or length
     return int(text) if text.isdecimal() else None
 
 
@@ -115,23 +110,12 @@ def _append(response: requests.Response, partial: Path, start: int, total: int |
     with writing(partial.parent):
         free = shutil.disk_usage(partial.parent).free
         if total is not None and total - start > free:
-            raise OSError(errno.ENOSPC, f"{total - start:,} bytes are needed, {free:,} are free")
+            raise disk.full(partial.parent, f"{total - start:,} bytes are needed, {free:,} are free", MAKE_ROOM)
         with partial.open("r+b" if start else "wb") as file, _bar(partial, start, total) as bar:
             file.seek(start)
-            for block in _blocks(response, patience):
+            for block in blocks(response, patience.timeout):
                 file.write(block)
                 bar.update(len(block))
-
-
-def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
-    while True:
-        try:
-            block = response.raw.read1(BLOCK, decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(_cause(error, patience)) from error
-        if not block:
-            return
-        yield block
 
 
 def _bar(partial: Path, start: int, total: int | None) -> "tqdm[Any]":
@@ -140,12 +124,6 @@ def _bar(partial: Path, start: int, total: int | None) -> "tqdm[Any]":
     return tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, mininterval=interval)
 
 
-def _cause(error: Exception, patience: Patience) -> str:
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return f"no byte for {patience.timeout:g} s"
-    return f"the connection failed ({type(error).__name__})"
-
-
 def writing(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Failures to write below a data set's folder as one line."""
-    return disk.writing(folder, "make room, or set evaluation.data_root to a larger disk, then run again")
+    return disk.writing(folder, MAKE_ROOM)
