@@ -148,7 +148,10 @@ def test_other_images_or_models_are_refused(tasks: dict[str, Task]) -> None:
 
 
 def test_embedded_and_scored_like_any_task(
-    make_model: Callable[[int], Path], use_registry: Callable[[str, str], None], tmp_path: Path
+    make_model: Callable[[int], Path],
+    use_registry: Callable[[str, str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_patch_camelyon(tmp_path / "pcam")
     use_registry(VARIANTS, MODELS)
@@ -168,6 +171,9 @@ def test_embedded_and_scored_like_any_task(
     assert (record.column, record.split, record.n_runs) == ("valid-zoom", "test", 3)
     assert record.extra == {"variant_of": "valid", "perturbation": "magnification × 2"}
     assert read_record(outputs["cls", "valid"]).extra == {}
+    with monkeypatch.context() as patch:  # a cell that is cached needs no copy of all features
+        patch.setattr("midnight.evaluate.perturb.join_base", lambda *_: pytest.fail("joined again"))
+        score_tasks("tiny", make_model(0), 28, names, ["cls"], evaluation, folders, outputs, "demo", 0)
     with pytest.raises(MidnightError, match="task valid-zoom: no embeddings of valid given"):
         score_tasks(
             "tiny", make_model(0), 28, ["valid-zoom"], ["cls"], evaluation, {"valid-zoom": folders["valid-zoom"]},

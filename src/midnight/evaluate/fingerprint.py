@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from midnight.errors import MidnightError
-from midnight.evaluate.prepare.files import scan
-from midnight.evaluate.prepare.unpack import is_packed
+from midnight.evaluate.prepare.files import is_packed, scan
 from midnight.hashing import hash_file, hash_value
 
 EDGE = 65_536

@@ -74,7 +74,7 @@ def join_base(task: Task, perturbed: Embeddings, base: Embeddings) -> Embeddings
         raise MidnightError(f"task {task.name}: not of the images that {task.variant_of} has; run the embed rule again")
     rows = np.concatenate([base.rows("train"), base.rows("val")])
     samples = pd.concat([base.samples.iloc[rows], perturbed.samples.assign(split="test")], ignore_index=True)
-    index = perturbed.index | {"base": base.index["key"], "count": len(samples)}
+    index = perturbed.index | {"count": len(samples)}
     features = np.empty((len(samples), base.features.shape[1]), np.result_type(base.features, perturbed.features))
     np.take(base.features, rows, axis=0, out=features[: len(rows)], mode="clip")  # any other mode makes a copy first
     features[len(rows) :] = perturbed.features

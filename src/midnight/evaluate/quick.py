@@ -6,7 +6,7 @@ benchmark; a benchmark's own scored split would favour the checkpoint that suits
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.embed import embed_task
 from midnight.evaluate.encoder import load_encoder, pick_device
 from midnight.evaluate.entries import POOLINGS, Model, Task
-from midnight.evaluate.fingerprint import CARD, hash_data
+from midnight.evaluate.fingerprint import CARD
 from midnight.evaluate.heads import split_halves
 from midnight.evaluate.images import task_root
 from midnight.evaluate.registry import is_paper, load_tasks
@@ -72,6 +72,8 @@ def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
         ConfigError: there is no such task, or it is of another kind.
     """
     entry = find_task(task)
+    used = {role: split for role, split in entry.dataset.splits.items() if role in ("train", entry.scored)}
+    entry = replace(entry, dataset=replace(entry.dataset, splits=used))
     root = task_root(entry, evaluation.data_root)
     with tempfile.TemporaryDirectory(prefix="midnight-quick-") as scratch:
         folder = model
@@ -81,7 +83,16 @@ def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
         size = trained_size(folder)
         encoder = load_encoder(Model("dir", model.name, [size], path=str(folder), name=model.name), None, size)
         encoder.tokens.to(pick_device(evaluation.accelerator))
-        embed_task(encoder, entry, root, hash_data(root), size, evaluation, Path(scratch, "task"), model.name)
+        embed_task(
+            encoder,
+            entry,
+            root,
+            "unread: the folder is thrown away",
+            size,
+            evaluation,
+            Path(scratch, "task"),
+            model.name,
+        )
         return classify(str(model), size, entry, read_embeddings(Path(scratch, "task")))
 
 

@@ -156,10 +156,14 @@ def score_cell(
         MidnightError: see `score_tasks`.
     """
     root = task_root(task, job.evaluation.data_root)
-    stored = read_stored(task, embeddings) if task.kind != "segmentation" else None
+    stored, base = read_stored(task, embeddings) if task.kind != "segmentation" else (None, None)
     cell = describe_cell(job, task, poolings, root, stored)
     record = find_cached(cache / f"{cell.key}.json")
     if record is None:
+        if stored is not None and base is not None:
+            from midnight.evaluate.perturb import join_base
+
+            stored = join_base(task, stored, base)
         record = compute(job, cell, root, stored)
         write_record(cache / f"{cell.key}.json", record)
     # What a person may rename without a change of the number.
@@ -167,21 +171,20 @@ def score_cell(
     return [dataclasses.replace(record, pooling=pooling, column=task.column, **shown) for pooling in poolings]
 
 
-def read_stored(task: Task, folders: dict[str, Path]) -> Embeddings:
-    """The embeddings that a task's heads are fitted and scored on; a variant's are joined with its base task's.
+def read_stored(task: Task, folders: dict[str, Path]) -> tuple[Embeddings, Embeddings | None]:
+    """A task's embeddings and, for a variant, those of its base task, whose key is then in the former's index.
 
     Raises:
-        MidnightError: they are not there or don't fit each other.
+        MidnightError: they are not there.
     """
     missing = [name for name in (task.name, task.variant_of) if name and name not in folders]
     if missing:
         raise MidnightError(f"task {task.name}: no embeddings of {missing[0]} given; run the embed rule first")
     stored = read_embeddings(folders[task.name])
     if not task.variant_of:
-        return stored
-    from midnight.evaluate.perturb import join_base
-
-    return join_base(task, stored, read_embeddings(folders[task.variant_of]))
+        return stored, None
+    base = read_embeddings(folders[task.variant_of])
+    return dataclasses.replace(stored, index=stored.index | {"base": base.index["key"]}), base
 
 
 def describe_cell(job: Job, task: Task, poolings: tuple[str, ...], root: Path, stored: Embeddings | None) -> Cell:

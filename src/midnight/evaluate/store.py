@@ -1,10 +1,8 @@
 """Embeddings on disk: one folder per (model, size, task), complete once its index.json is there."""
 
 import contextlib
-import fcntl
 import io
 import json
-import logging
 import os
 import shutil
 import time
@@ -16,10 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from midnight import disk
 from midnight.atomic import atomic_path, write_json
 from midnight.errors import MidnightError
+from midnight.locks import claim
 
-LOG = logging.getLogger(__name__)
 FEATURES, SAMPLES, INDEX, DONE = "features.npy", "samples.parquet", "index.json", "embedded.json"
 PARTIAL_FEATURES, PARTIAL_SAMPLES = "features.partial", "samples.partial"
 COLUMNS = ("split", "name", "target", "group")
@@ -79,10 +78,12 @@ class EmbeddingWriter:
         self.folder, self.shape, self.dtype = folder, shape, np.dtype(dtype)
         self._rows: list[Row] = []
         self._saved = time.monotonic()
-        with _reported(folder):
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._samples = (folder / PARTIAL_SAMPLES).open("a+b")
-            _lock(self._samples, folder)
+            busy = f"{folder}: another job is writing these embeddings; wait for it or end it"
+            unlocked = f"{folder}: no locks on this file system; don't embed the same model twice at a time"
+            claim(self._samples, busy, unlocked)
             self._features = (folder / PARTIAL_FEATURES).open("a+b")
             self._recover(json.dumps([key, *shape, dtype]).encode() + b"\n")
 
@@ -90,7 +91,7 @@ class EmbeddingWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _reported(self.folder), self._samples, self._features:
+        with _writing(self.folder), self._samples, self._features:
             self._checkpoint()
 
     def append(self, features: np.ndarray, rows: list[Row]) -> None:
@@ -107,7 +108,7 @@ class EmbeddingWriter:
         if not finite.all():
             name = rows[int(np.argmin(finite))][1]
             raise MidnightError(f"{self.folder}: the model gives NaN or infinite embeddings for {name}")
-        with _reported(self.folder):
+        with _writing(self.folder):
             self._features.write(np.ascontiguousarray(features, self.dtype).data)
             self._rows += rows
             if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
@@ -122,7 +123,7 @@ class EmbeddingWriter:
         Raises:
             MidnightError: the disk is full.
         """
-        with _reported(self.folder):
+        with _writing(self.folder):
             self._checkpoint()
             self._samples.seek(0)
             self._samples.readline()
@@ -185,23 +186,8 @@ def _checkpoints(file: BinaryIO) -> Iterator[tuple[list[Row], int]]:
         yield rows, len(line)
 
 
-def _lock(file: BinaryIO, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise MidnightError(f"{folder}: another job is writing these embeddings; wait for it or end it") from error
-    except OSError:
-        LOG.warning("%s: no locks on this file system; don't embed the same model twice at a time", folder)
-
-
-@contextlib.contextmanager
-def _reported(folder: Path) -> Iterator[None]:
-    """A full disk or a folder without permission as one line."""
-    try:
-        yield
-    except OSError as error:
-        raise MidnightError(f"{folder}: embeddings can't be written: {error.strerror or error}") from error
+def _writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return disk.writing(folder, "make room, then run again: what has been embedded is kept")
 
 
 def _forget(folder: Path, *names: str) -> None:
@@ -236,7 +222,7 @@ def link_embeddings(source: Path, folder: Path) -> None:
     Raises:
         MidnightError: the folder can't be written.
     """
-    with _reported(folder):
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _forget(folder, INDEX, DONE, PARTIAL_FEATURES, PARTIAL_SAMPLES, FEATURES, SAMPLES)
         for name in (FEATURES, SAMPLES):

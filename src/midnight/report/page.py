@@ -22,7 +22,7 @@ from midnight.report.embed import Embedded, data_uri, read_figures
 from midnight.report.labels import Labels
 from midnight.report.ledger import Ledger, read_ledger
 from midnight.report.robustness import build_robustness
-from midnight.report.scores import Score, finite, load_scores
+from midnight.report.scores import Score, by_group, finite, load_scores
 from midnight.report.tables import Table, build_further, build_tables
 from midnight.report.walltime import read_walltimes
 
@@ -99,7 +99,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "tables": tables,
         "further": further,
         "robustness": build_robustness(scores),
-        "comparisons": _by_group(comparisons),
+        "comparisons": _comparison_tables(comparisons),
         "ablations": build_ablations(tables, inputs.runs, inputs.config, inputs.labels.runs),
         "published": [published.published_table(name) for name in published.RESULTS],
         "published_rows": {name: published.read_rows(name) for name in ("table1", "table3")},
@@ -147,14 +147,9 @@ def _facts(
     return facts
 
 
-def _by_group(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+def _comparison_tables(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Comparisons of one kind of data, protocol and pooling together, real data and CLS+Mean first."""
-    groups: dict[tuple[str, str, str], list[Comparison]] = {}
-    for item in comparisons:
-        groups.setdefault((item.data, item.protocol, item.pooling), []).append(item)
     tasks = list(dict.fromkeys(item.task for item in comparisons))
-    place = {pooling: i for i, pooling in enumerate(POOLINGS)}
-    order = sorted(groups.items(), key=lambda item: (item[0][0] != "real", item[0][1], place.get(item[0][2], 9)))
     return [
         {
             "data": data,
@@ -162,7 +157,7 @@ def _by_group(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
             "pooling": POOLINGS.get(pooling, pooling),
             "rows": sorted(rows, key=lambda item: tasks.index(item.task)),
         }
-        for (data, protocol, pooling), rows in order
+        for (data, protocol, pooling), rows in by_group(comparisons).items()
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from midnight.evaluate.entries import POOLINGS
 from midnight.report.columns import BY_KEY
-from midnight.report.scores import Score, finite
+from midnight.report.scores import Score, by_group, finite
 from midnight.report.statistics import standard_error
 
 
@@ -46,18 +46,11 @@ class Robustness:
 
 def build_robustness(scores: Iterable[Score]) -> list[Robustness]:
     """Tables of all variants among the scores: real data first, CLS+Mean before CLS; none without variants."""
-    scores = list(scores)
-    groups: dict[tuple[str, str, str], list[Score]] = {}
-    for score in scores:
-        if score.variant_of:
-            groups.setdefault((score.data, score.protocol, score.pooling), []).append(score)
-    place = {pooling: i for i, pooling in enumerate(POOLINGS)}
-    order = sorted(groups.items(), key=lambda item: (item[0][0] != "real", item[0][1], place.get(item[0][2], 9)))
     tables = []
-    for (data, protocol, pooling), variants in order:
-        known = [score for score in scores if (score.data, score.protocol, score.pooling) == (data, protocol, pooling)]
-        names = tuple(dict.fromkeys(score.perturbation for score in variants))
-        tables.append(Robustness(data, protocol, POOLINGS.get(pooling, pooling), names, _rows(variants, known)))
+    for (data, protocol, pooling), known in by_group(scores).items():
+        if variants := [score for score in known if score.variant_of]:
+            names = tuple(dict.fromkeys(score.perturbation for score in variants))
+            tables.append(Robustness(data, protocol, POOLINGS.get(pooling, pooling), names, _rows(variants, known)))
     return tables
 
 
@@ -81,10 +74,8 @@ def compare(score: Score, base: Score | None) -> Change:
     """A perturbed score beside the unperturbed one; without the latter, or a number, there is no difference."""
     if base is None or base.mean is None or score.mean is None:
         return Change(score.mean)
-    perturbed, plain = (
-        [value for value in map(finite, item.record.get("values") or []) if value is not None] for item in (score, base)
-    )
-    if len(perturbed) != len(plain) or not plain:
+    perturbed, plain = score.record.get("values") or [], base.record.get("values") or []
+    if len(perturbed) != len(plain) or not plain or None in map(finite, [*perturbed, *plain]):
         return Change(score.mean, score.mean - base.mean)
     differences = [a - b for a, b in zip(perturbed, plain, strict=True)]
     return Change(score.mean, statistics.fmean(differences), standard_error(differences))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from midnight.errors import MidnightError
+from midnight.evaluate.entries import POOLINGS
 from midnight.report.statistics import standard_error
 
 
@@ -42,6 +43,15 @@ class Score:
     def perturbation(self) -> str:
         """What was done to the images, in words; empty where nothing was."""
         return str((self.record.get("extra") or {}).get("perturbation", ""))
+
+
+def by_group(items: Iterable[Any]) -> dict[tuple[str, str, str], list[Any]]:
+    """Scores, or what is made of scores, by (data, protocol, pooling): real data first, CLS+Mean before CLS."""
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for item in items:
+        groups.setdefault((item.data, item.protocol, item.pooling), []).append(item)
+    place = {pooling: i for i, pooling in enumerate(POOLINGS)}
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0] != "real", item[0][1], place.get(item[0][2], 9))))
 
 
 def finite(value: Any) -> float | None:

@@ -114,11 +114,15 @@ def check(dataset: DataSet, verify: bool = False) -> Status:
     """
     sizes = scan(dataset.root)
     found, expected, problems = count_files(dataset.rules.needed, sizes)
-    listed = listed_files(dataset.root, dataset.rules.lists, sizes)
-    uncounted = {name for name in listed if not any(regex.fullmatch(name) for regex in dataset.rules.patterns)}
+    try:
+        listed, unreadable = listed_files(dataset.root, dataset.rules.lists, sizes), []
+    except MidnightError as error:  # of this data set alone: the others' rows are still shown
+        listed, unreadable = set(), [str(error)]
+    patterns = dataset.rules.patterns
+    uncounted = {name for name in listed if not any(regex.fullmatch(name) for regex in patterns)}
     found, expected = found + len(uncounted & sizes.keys()), expected + len(uncounted)
     missing = sorted(listed - sizes.keys())
-    problems = missing + problems
+    problems = unreadable + missing + problems
     if not problems:
         problems = _deeper(dataset, verify) if sizes else ["no files"]
     state: State = "absent" if not sizes else "incomplete" if problems else "complete"

@@ -80,3 +80,8 @@ def listed_files(root: Path, lists: Mapping[str, list[str]], names: Collection[s
             except (OSError, ValueError, csv.Error) as error:
                 raise MidnightError(f"{root / name}: can't be read as CSV: {error}; get the file again") from error
     return listed
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file's name is that of an archive or a gzip file."""
+    return path.name.endswith((".zip", ".gz", ".tgz"))

@@ -1,7 +1,6 @@
 """Makes a task's data set ready: checks it, downloads what is missing where that needs no form, or says what to do."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -14,11 +13,12 @@ from midnight.config import Evaluation
 from midnight.errors import MidnightError, ServiceError
 from midnight.evaluate.prepare.check import DataSet, Status, check, find_datasets, open_downloads
 from midnight.evaluate.prepare.fetch import PATIENCE, Patience, fetch, writing
-from midnight.evaluate.prepare.files import count_files, scan
+from midnight.evaluate.prepare.files import count_files, is_packed, scan
 from midnight.evaluate.prepare.resources import Resource, find_resources
 from midnight.evaluate.prepare.rules import Download
-from midnight.evaluate.prepare.unpack import BadArchiveError, is_packed, unpack
+from midnight.evaluate.prepare.unpack import BadArchiveError, unpack
 from midnight.hashing import hash_file
+from midnight.locks import claim
 
 LOG = logging.getLogger(__name__)
 STAGE = ".download"
@@ -39,8 +39,8 @@ def prepare_task(name: str, evaluation: Evaluation, output: Path) -> None:
     dataset = next(dataset for dataset in datasets if dataset.task.name == name)
     status = prepare(dataset) if evaluation.download else check(dataset)
     if not status.complete:
-        others = [other.task.name for other in datasets if _needs_hand(other, evaluation.download)]
-        also = ", ".join(other for other in others if other != name)
+        others = [other for other in datasets if other is not dataset and _needs_hand(other, evaluation.download)]
+        also = ", ".join(other.task.name for other in others)
         raise MidnightError(status.line + (f"; also missing: {also} (see `midnight tasks status`)" if also else ""))
     write_json(output, {"tasks": dataset.tasks, "files": status.found, "bytes": status.size})
 
@@ -61,7 +61,7 @@ def prepare(dataset: DataSet, patience: Patience = PATIENCE) -> Status:
         MidnightError: no answer, a wrong md5, an unsafe or damaged archive, wrong content, a full disk, another
             process at work.
     """
-    if open_downloads(dataset, scan(dataset.root)):
+    if dataset.rules.downloads and open_downloads(dataset, scan(dataset.root)):
         resources = find_resources(dataset.task, dataset.rules)
         with _stage(dataset.root) as stage:
             waiting = open_downloads(dataset, scan(dataset.root))  # again: now nobody else changes it
@@ -93,12 +93,9 @@ def _stage(root: Path) -> Iterator[Path]:
         stage.mkdir(parents=True, exist_ok=True)
         lock = (stage / "lock").open("w")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MidnightError(f"{root}: another process is preparing it; wait until it has ended") from error
-        except OSError:
-            LOG.warning("%s: no locks on this file system; don't prepare the same data set twice at a time", root)
+        busy = f"{root}: another process is preparing it; wait until it has ended"
+        unlocked = f"{root}: no locks on this file system; don't prepare the same data set twice at a time"
+        claim(lock, busy, unlocked)
         if not _is_at(lock, stage / "lock"):
             raise MidnightError(f"{root}: another process has just prepared it; run again")
         yield stage

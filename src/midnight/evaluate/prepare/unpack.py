@@ -25,11 +25,6 @@ class BadArchiveError(MidnightError):
     """A file that came from elsewhere is not what it should be."""
 
 
-def is_packed(path: Path) -> bool:
-    """Whether the file's name is that of an archive or a gzip file."""
-    return path.name.endswith((".zip", ".gz", ".tgz"))
-
-
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive into a new folder; a gzip file becomes the one file without its suffix.
 
