@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pkgutil
 import time
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,11 @@ import pytest
 import yaml
 
 from midnight.errors import MidnightError
+from midnight.evaluate.encoder import load_encoder
+from midnight.evaluate.entries import Model
+from midnight.evaluate.images import find_class, preprocessing
 from midnight.evaluate.registry import select_tasks
+from midnight.evaluate.session import build_scheduler
 from tests.benchmarks.scripts import load_script
 
 TASKS = {"demo-bach": {}, "demo-pcam-10shot": {"runs": 7}, "demo-consep": {"max_steps": 6}}
@@ -57,12 +62,28 @@ def test_both_sides_have_the_same_budget_and_optimiser(script: ModuleType, space
     assert dataclasses.asdict(values) == expected
     assert (trainer["n_runs"], trainer["max_steps"]) == (expected["runs"], expected["max_steps"])
     assert trainer["check_val_every_n_epoch"] == values.validate_every
-    assert callback(content, "EarlyStopping")["patience"] == values.patience
+    assert trainer["num_sanity_val_steps"] == values.sanity_steps
+    stopping = callback(content, "EarlyStopping")
+    assert (stopping["patience"], stopping["min_delta"]) == (values.patience, values.min_delta)
     assert callback(content, "ModelCheckpoint")["monitor"] == space.tasks[name].monitor
     assert arguments(model["optimizer"]) == {"lr": values.lr, "weight_decay": values.weight_decay}
     assert arguments(model["lr_scheduler"]) == values.scheduler.args
+    assert pkgutil.resolve_name(model["lr_scheduler"]["class_path"]) is build_scheduler(values).func
     assert loaders["train"]["batch_size"] == values.batch_size
     assert loaders["val"]["batch_size"] == values.eval_batch_size
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_both_sides_see_the_same_images(script: ModuleType, space: Any, name: str) -> None:
+    datasets = arguments(configure(script, space, name, "cls")["data"])["datasets"]
+    images = datasets.get("predict") or list(datasets.values())
+    encoder = load_encoder(Model("dir", "Tiny", [28], path=str(space.model), name="tiny"), None, 28)
+    assert len(images) >= 2
+    for one in images:
+        transforms = arguments(one)["transforms"]
+        ours = preprocessing(space.effort.size, encoder.mean, encoder.std)
+        assert find_class(transforms["class_path"]) is type(ours)
+        assert arguments(transforms) == {"size": 28, "mean": list(encoder.mean), "std": list(encoder.std)}
 
 
 def test_embeddings_are_those_of_both_poolings(script: ModuleType, space: Any) -> None:

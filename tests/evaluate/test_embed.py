@@ -20,14 +20,13 @@ from midnight.config import Evaluation
 from midnight.errors import MidnightError
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate.embed import Part, check_names, embed, embed_task, embedding_key
-from midnight.evaluate.encoder import Encoder, load_encoder
-from midnight.evaluate.entries import Dataset, Model, Task
+from midnight.evaluate.entries import Dataset, Task
 from midnight.evaluate.quiet import threads
 from midnight.evaluate.store import FEATURES, PARTIAL_SAMPLES, SAMPLES, read_embeddings
-from tests.evaluate.eva_example import MODELS
+from tests.evaluate.eva_example import MODELS, SIZE, tiny
 from tests.waiting import comes_true
 
-SIZE, COUNTS = 28, {"train": 50, "val": 30}
+COUNTS = {"train": 50, "val": 30}
 EVALUATION = Evaluation(protocol="demo", accelerator="cpu", workers=0, batch_size=8)
 TASK = Task("tile", "T", "t", "M", "val", Dataset("data", "eva.X", splits={"train": "a", "val": "b"}), name="t")
 TASKS = """
@@ -75,10 +74,6 @@ def use_noise(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Noise]:
     opened = [Part(images.split, images) for images in parts]
     monkeypatch.setattr(embed_module, "open_parts", lambda *_: opened)
     return parts
-
-
-def tiny(folder: Path) -> Encoder:
-    return load_encoder(Model("dir", "Tiny", [SIZE], path=str(folder), name="tiny"), None, SIZE)
 
 
 def run(folder: Path, output: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from midnight.errors import MidnightError
 from midnight.evaluate.records import (
+    RELEVANT,
     Record,
     aggregate,
     mixed_versions,
@@ -110,5 +111,6 @@ def test_versions_that_change_scores_are_told_apart() -> None:
 
 
 def test_a_record_names_what_its_score_depends_on() -> None:
-    for name in ("kaiko-eva", "jsonargparse", "scikit-learn", "torch", "numpy", "timm"):
+    assert set(RELEVANT) == {"kaiko-eva", "jsonargparse", "scikit-learn", "torch", "numpy", "timm"}
+    for name in RELEVANT:
         assert re.match(r"\d+\.\d+", versions()[name])

@@ -1,16 +1,21 @@
 """Whole calls: from embeddings to records, and what is remembered."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from midnight.config import Evaluation
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate import score as score_module
-from midnight.evaluate.records import read_record
+from midnight.evaluate.entries import Model, Perturbation, Task
+from midnight.evaluate.records import RELEVANT, read_record
+from midnight.evaluate.store import Embeddings
 from tests.evaluate.eva_example import EMBEDDED, SIZE, run_embed
 
 
@@ -83,3 +88,122 @@ def test_demo_data_are_never_called_real(
         score_module.score_tasks("tiny", make_model(0), SIZE, ["shots"], ["cls"], evaluation, {}, {}, "real", 0)
     with pytest.raises(MidnightError, match=r"task folder: no embeddings of folder given"):
         call_score(make_model(0), evaluation, {}, tmp_path, ["folder"])
+
+
+# Which process computes a cell
+
+Cells = list[tuple[Task, tuple[str, ...]]]
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "stay", "processes"),
+    [
+        ("cpu", 1, ["tile", "folder", "hest", "slide", "segmentation"], 0),
+        ("cpu", 3, ["segmentation"], 2),
+        ("cpu", 9, ["segmentation"], 4),
+        ("cuda", 1, ["tile", "folder", "hest", "slide", "segmentation"], 0),
+        ("cuda", 3, ["slide", "segmentation"], 2),
+        ("cuda", 9, ["slide", "segmentation"], 3),
+    ],
+)
+def test_what_needs_the_encoder_or_a_gpu_stays_in_this_process(
+    tasks: dict[str, Task],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    threads: int,
+    stay: list[str],
+    processes: int,
+) -> None:
+    monkeypatch.setattr(score_module, "pick_device", lambda _: torch.device(device))
+    cells: Cells = [(tasks[name], ("cls",)) for name in ("shots", "folder", "hest", "slides", "consep")]
+    here, forked, found = score_module.share_cells(make_job(), cells, {}, Path("cache"), threads)
+    assert kinds(here) == stay
+    assert sorted(kinds(here) + kinds(forked)) == sorted(task.kind for task, _ in cells)
+    assert found == processes
+    own = {"slide", "segmentation"} if device == "cuda" else {"segmentation"}
+    calls: list[Any] = here + forked
+    for call in calls:
+        owner, task = call.args[:2]
+        assert owner.evaluation.accelerator == ("auto" if task.kind in own else "cpu"), task.kind
+
+
+@pytest.mark.parametrize(("threads", "processes"), [(1, 0), (2, 2), (3, 2)])
+def test_without_a_cell_here_all_threads_fork(tasks: dict[str, Task], threads: int, processes: int) -> None:
+    cells: Cells = [(tasks[name], ("cls",)) for name in ("shots", "folder")]
+    assert score_module.share_cells(make_job("cpu"), cells, {}, Path("cache"), threads)[2] == processes
+
+
+def kinds(calls: list[Any]) -> list[str]:
+    return [call.args[1].kind for call in calls]
+
+
+def make_job(accelerator: str = "auto", **changes: Any) -> score_module.Job:
+    model, evaluation = Model("dir", "Tiny", [SIZE], name="tiny"), Evaluation(accelerator=accelerator)
+    values: dict[str, Any] = {"size": SIZE, "data": "demo", "seed": 0}
+    return score_module.Job(model=model, model_dir=None, evaluation=evaluation, **(values | changes))
+
+
+# What a cached cell depends on
+
+
+def key_of(task: Task, index: dict[str, str] | None = None, pooling: str = "cls", **job: Any) -> str:
+    values = {"data_hash": "d", "model_hash": "m", "precision": "float32", "base": "b"} | (index or {})
+    stored = Embeddings(np.zeros((1, 2), np.float32), pd.DataFrame(), values)
+    return score_module.describe_cell(make_job(**job), task, (pooling,), Path("data"), stored).key
+
+
+def make_variant(task: Task, sigma: float = 0.1) -> Task:
+    return dataclasses.replace(task, variant_of="shots", perturb=Perturbation(hed_sigma=sigma))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"index": {"data_hash": "other"}},
+        {"index": {"model_hash": "other"}},
+        {"index": {"precision": "bfloat16"}},
+        {"pooling": "cls_mean"},
+        {"seed": 1},
+        {"size": 42},
+        {"data": "real"},
+    ],
+    ids=str,
+)
+def test_another_input_is_another_cell(tasks: dict[str, Task], changes: dict[str, Any]) -> None:
+    assert key_of(tasks["shots"], **changes) != key_of(tasks["shots"])
+    assert key_of(tasks["shots"]) == key_of(tasks["shots"])
+
+
+def test_another_base_or_perturbation_is_another_cell_of_a_variant(tasks: dict[str, Task]) -> None:
+    variant = make_variant(tasks["shots"])
+    keys = [key_of(tasks["shots"]), key_of(variant), key_of(variant, {"base": "other"})]
+    assert len({*keys, key_of(make_variant(tasks["shots"], 0.2))}) == 4
+
+
+def test_another_protocol_or_metric_is_another_cell(tasks: dict[str, Task]) -> None:
+    slower = dataclasses.replace(tasks["shots"].values, lr=0.02)
+    others: list[dict[str, Any]] = [{"protocols": {"demo": slower}}, {"metric": "BinaryAUROC"}, {"scored": "val"}]
+    keys = [key_of(dataclasses.replace(tasks["shots"], **change)) for change in others]
+    assert len({key_of(tasks["shots"]), *keys}) == 4
+
+
+@pytest.mark.parametrize("name", RELEVANT)
+def test_another_version_is_another_cell(tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before, installed = key_of(tasks["shots"]), score_module.versions()
+    monkeypatch.setattr(score_module, "versions", lambda: installed | {"snakemake": "0"})
+    assert key_of(tasks["shots"]) == before
+    monkeypatch.setattr(score_module, "versions", lambda: installed | {name: "0"})
+    assert key_of(tasks["shots"]) != before
+
+
+def test_another_revision_is_another_cell(tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of(tasks["shots"])
+    monkeypatch.setattr(score_module, "REVISION", score_module.REVISION + 1)
+    assert key_of(tasks["shots"]) != before
+
+
+@pytest.mark.parametrize("name", ["label", "column", "source", "licence"])
+def test_what_people_may_rename_leaves_a_cell_as_it_is(tasks: dict[str, Task], name: str) -> None:
+    for task in (tasks["shots"], make_variant(tasks["shots"])):
+        change: dict[str, Any] = {name: "other"}
+        assert key_of(dataclasses.replace(task, **change)) == key_of(task)

@@ -18,9 +18,10 @@ from PIL import Image
 from midnight.config import Evaluation
 from midnight.evaluate import heads, registry
 from midnight.evaluate.embed import embed_task
-from midnight.evaluate.encoder import Encoder, load_encoder, pool
+from midnight.evaluate.encoder import load_encoder, pool
 from midnight.evaluate.entries import Dataset, Model, Task
 from midnight.evaluate.store import Embeddings, read_embeddings
+from tests.evaluate.eva_example import tiny
 
 HALF = (0.5, 0.5, 0.5)
 VIT = {"depth": 1, "embed_dim": 32, "num_heads": 2, "patch_size": 14, "img_size": 28}
@@ -59,10 +60,6 @@ def test_models_of_evas_registry_take_their_sizes() -> None:
             parameter = inspect.signature(backbone_registry.get(str(model.model_name))).parameters["dynamic_img_size"]
             assert not str(model.model_name).startswith("timm/")
             assert model.kwargs.get("dynamic_img_size", parameter.default) is True, model.name
-
-
-def tiny(folder: Path) -> Encoder:
-    return load_encoder(Model("dir", "Tiny", [28], path=str(folder), name="tiny"), None, 28)
 
 
 def test_images_of_the_same_name_are_kept_apart(make_model: Callable[[int], Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def touch(path: Path, seconds: float = 0) -> None:
     path.touch()
 
 
+def meet(mine: Path, other: Path) -> bool:
+    """Whether another call comes while this one waits for it."""
+    mine.touch()
+    return comes_true(other.exists, seconds=30)
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -48,6 +55,14 @@ def test_each_call_runs_once_where_it_should() -> None:
     assert len({process for _, process, _ in found}) <= 3
     assert {threads for _, process, threads in found if process != os.getpid()} == {1}
     assert len(told) == 6
+
+
+@pytest.mark.parametrize("n_here", [0, 1])
+def test_calls_run_at_the_same_time(tmp_path: Path, n_here: int) -> None:
+    """Two forked ones, or one here beside a forked one: each ends only once the other has begun."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    calls = [functools.partial(meet, first, second), functools.partial(meet, second, first)]
+    assert list(run_calls(calls[:n_here], calls[n_here:], 2 - n_here)) == [True, True]
 
 
 def test_forked_processes_see_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +89,12 @@ def test_an_error_comes_through_and_no_further_call_starts(tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) <= 3  # one that runs, one that is next in line, one to spare
 
 
-def test_an_error_elsewhere_is_seen_after_the_call_that_runs_here(tmp_path: Path) -> None:
-    here = [functools.partial(touch, tmp_path / str(number), 1) for number in range(5)]
+def test_an_error_elsewhere_is_seen_after_the_call_that_runs_here() -> None:
+    ended, ran = threading.Event(), []
+    here = [lambda: ran.append(ended.wait(60))] * 8
     with pytest.raises(ConfigError, match="there: wrong"):
-        list(run_calls(here, [functools.partial(refuse, Path("there"))], 1))
-    assert len(list(tmp_path.iterdir())) <= 2
+        list(run_calls(here, [functools.partial(refuse, Path("there"))], 1, ended.set))
+    assert ran == [True]
 
 
 def test_an_error_here_stops_the_others(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ def test_the_workflow_starts_as_many_processes_as_the_recipe_asks_for(tiny_demo:
     training = {"gpus": 2, "batch_size": 2, "iterations": 6}
     workflow = copy_workflow(tiny_demo, tmp_path, {"runs": {"demo": {"override": {"training": training}}}})
     target = "results/models/demo/teacher.safetensors"
+    (tmp_path / target).unlink()  # of the copied run
     result = workflow.run(target)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / target).exists()

@@ -70,8 +70,8 @@ def test_wrong_md5_is_one_line_and_fetched_anew_next_time(
 
 def test_cut_download_never_looks_complete_and_is_resumed(site: Site, dataset: DataSet) -> None:
     site.service.hooks.stall_at = 20_000
-    impatient = task_module.Patience(attempts=1, pause=0.01, timeout=0.2)
-    with pytest.raises(MidnightError, match=r"photos\.zip: no byte for 0\.2 s; run again: the 20,000 bytes"):
+    impatient = task_module.Patience(attempts=1, pause=0.01, timeout=1.0)
+    with pytest.raises(MidnightError, match=r"photos\.zip: no byte for 1 s; run again: the 20,000 bytes"):
         prepare(dataset, impatient)
     assert check(dataset).state == "absent"
     assert content(dataset) == [f"{STAGE}/lock", f"{STAGE}/photos.zip.partial"]
