@@ -3,18 +3,26 @@
 They need no header and no library and are compiled when the package is installed, by whatever C compiler is there.
 Without one, that step is left out; everything works all the same, with the same pixels at full size, and slower:
 `midnight.tiles.jpeg` then decodes whole tiles with imagecodecs, the filter and the views are made with numba.
-`midnight doctor` says which it is.
+`midnight doctor` says which it is. `MIDNIGHT_NATIVE=FILE` takes another build, `MIDNIGHT_NATIVE=` (empty) none.
 """
 
 import ctypes
 import importlib.machinery
+import os
 from functools import lru_cache
 from pathlib import Path
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled functions; None where the package was installed without a C compiler."""
+    """The compiled functions; None where the package was installed without a C compiler.
+
+    Raises:
+        OSError: the file that MIDNIGHT_NATIVE names can't be loaded.
+    """
+    chosen = os.environ.get("MIDNIGHT_NATIVE")
+    if chosen is not None:
+        return _declared(ctypes.CDLL(chosen)) if chosen else None
     folder = Path(__file__).parent
     built = [folder / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     found = next((path for path in built if path.exists()), None)

@@ -37,6 +37,33 @@ def versions() -> dict[str, str]:
     return {name: _version(name) for name in PACKAGES}
 
 
+@functools.cache
+def processor_versions() -> dict[str, str]:
+    """What computes a sum, and so rounds it: BLAS libraries with their kernels, instruction sets of numpy and torch.
+
+    These are chosen anew on each processor. Where two differ, sums differ in their last bit, and a HEST score in its
+    fourth digit (see `midnight.evaluate.hest`).
+    """
+    import numpy as np
+    import scipy.linalg  # noqa: F401 (loads scipy's own BLAS)
+    import torch
+    from threadpoolctl import threadpool_info
+
+    libraries = {" ".join(_blas_words(found)) for found in threadpool_info() if found["user_api"] == "blas"}
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
+    return {
+        "BLAS": ", ".join(sorted(libraries)) or "unknown",
+        "numpy SIMD": " ".join(found) or "baseline",
+        "torch CPU": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _blas_words(found: Mapping[str, Any]) -> list[str]:
+    """Name, version and kernel of a library that threadpoolctl found, as far as it knows them."""
+    words = (found.get("internal_api"), found.get("version"), found.get("architecture"))
+    return [str(word) for word in words if word]
+
+
 def _version(name: str) -> str:
     try:
         return metadata.version(name)

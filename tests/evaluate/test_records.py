@@ -10,6 +10,7 @@ import pytest
 from midnight.errors import MidnightError
 from midnight.evaluate.records import (
     RELEVANT,
+    ROUNDING,
     Record,
     aggregate,
     mixed_versions,
@@ -18,7 +19,7 @@ from midnight.evaluate.records import (
     summarise,
     write_record,
 )
-from midnight.provenance import versions
+from midnight.provenance import processor_versions, versions
 
 
 def record(**changes: Any) -> Record:
@@ -103,11 +104,25 @@ def test_no_task_twice_and_not_none() -> None:
 
 def test_versions_that_change_scores_are_told_apart() -> None:
     same = {"torch": "2.9", "jsonargparse": "4.40", "kaiko-eva": "0.4.5"}
-    assert mixed_versions([same, dict(same), same | {"snakemake": "9"}, {}]) == ""
+    assert mixed_versions([same, dict(same), same | {"snakemake": "9"}, {}]) == []
     other = same | {"torch": "2.10", "jsonargparse": "4.41", "openslide-python": "2"}
-    assert (
-        mixed_versions([same, other]) == "scores of different versions: torch 2.10 and 2.9, jsonargparse 4.40 and 4.41"
-    )
+    expected = ["scores of different versions: torch 2.10 and 2.9, jsonargparse 4.40 and 4.41"]
+    assert mixed_versions([same, other]) == expected
+
+
+def test_scores_of_several_processors_are_averaged_and_noted() -> None:
+    here = {"torch": "2.10", "BLAS": "openblas 0.3.30 SkylakeX", "numpy SIMD": "X86_V4", "torch CPU": "AVX512"}
+    there = here | {"BLAS": "openblas 0.3.30 Haswell"}
+    records = [record(versions=here), record(task="b", column="b", versions=there)]
+    assert aggregate(records) == pytest.approx(0.6)
+    (note,) = mixed_versions(item.versions for item in records)
+    assert "round differently" in note
+    assert note.endswith("BLAS openblas 0.3.30 Haswell and openblas 0.3.30 SkylakeX")
+
+
+def test_what_rounds_is_named_and_computes_nothing_again() -> None:
+    assert set(ROUNDING) == set(processor_versions())
+    assert not set(ROUNDING) & set(RELEVANT)
 
 
 def test_a_record_names_what_its_score_depends_on() -> None:

@@ -15,6 +15,13 @@ from midnight.errors import MidnightError
 RELEVANT = ("torch", "timm", "kaiko-eva", "jsonargparse", "scikit-learn", "numpy")
 """Packages whose version can change a score."""
 
+ROUNDING = ("BLAS", "numpy SIMD", "torch CPU")
+"""Of `provenance.processor_versions`: what differs between processors and moves scores by rounding alone. A score is
+not computed again because of these, and scores that differ in them may be averaged."""
+
+HEST_ROUNDING = "0.0002 per task, 0.00005 overall"
+"""How far HEST scores move between processors, see `midnight.evaluate.hest`."""
+
 SAME = ("model", "size", "pooling", "protocol", "data")
 """What scores must have in common to be averaged."""
 
@@ -126,15 +133,21 @@ def check_alike(scores: Iterable[Any]) -> None:
         raise MidnightError(f"scores can't be averaged: a task is there twice among {', '.join(sorted(tasks))}")
 
 
-def mixed_versions(versions: Iterable[Mapping[str, str]]) -> str:
-    """In words, which relevant packages have several versions among those of some scores; empty where none has."""
-    found: dict[str, set[str]] = {}
-    for installed in versions:
-        for name in RELEVANT:
-            if name in installed:
-                found.setdefault(name, set()).add(str(installed[name]))
-    several = [f"{name} {' and '.join(sorted(values))}" for name, values in found.items() if len(values) > 1]
-    return f"scores of different versions: {', '.join(several)}" if several else ""
+def mixed_versions(versions: Iterable[Mapping[str, str]]) -> list[str]:
+    """Notes on scores that were not computed alike: by other versions of a package, or on other processors."""
+    versions = list(versions)
+    packages, processors = _differing(versions, RELEVANT), _differing(versions, ROUNDING)
+    notes = [f"scores of different versions: {', '.join(packages)}"] if packages else []
+    if processors:
+        notes.append(
+            f"scores of processors that round differently (HEST: up to {HEST_ROUNDING}): {', '.join(processors)}"
+        )
+    return notes
+
+
+def _differing(versions: Sequence[Mapping[str, str]], names: Iterable[str]) -> list[str]:
+    found = {name: sorted({str(installed[name]) for installed in versions if name in installed}) for name in names}
+    return [f"{name} {' and '.join(values)}" for name, values in found.items() if len(values) > 1]
 
 
 def aggregate(records: Iterable[Record]) -> float:

@@ -28,7 +28,7 @@ from midnight.evaluate.registry import find_model, select_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
 from midnight.evaluate.workers import Call, run_calls
 from midnight.hashing import hash_value
-from midnight.provenance import provenance, versions
+from midnight.provenance import processor_versions, provenance, versions
 
 LOG = logging.getLogger(__name__)
 REVISION = 4
@@ -231,7 +231,7 @@ def compute(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Reco
         values=values,
         protocol=task.protocol,
         data=job.data,
-        versions=versions(),
+        versions=versions() | processor_versions(),
         config_hash=hash_value(configuration),
         data_hash=cell.data_hash,
         model_hash=cell.model_hash,

@@ -174,8 +174,7 @@ def _groups(scores: Iterable[Score]) -> dict[tuple[str, str], list[Score]]:
 
 
 def _version_notes(scores: Iterable[Score]) -> tuple[str, ...]:
-    note = mixed_versions(score.record.get("versions") or {} for score in scores)
-    return (note,) if note else ()
+    return tuple(mixed_versions(score.record.get("versions") or {} for score in scores))
 
 
 def build_tables(scores: Iterable[Score], reasons: Mapping[str, str] | None = None) -> list[Table]:

@@ -1,5 +1,8 @@
 """The training loop: batches in, a teacher out; killed at any moment, it goes on where it was.
 
+On a CPU a resumed run has the same losses, bit for bit, on the same kind of processor with as many threads; elsewhere
+sums round differently, as they do on GPUs.
+
 Processes meet in the losses, once per optimizer step (gradients, and one small sum of flags: is a loss non-finite, has
 somebody been told to stop, is a checkpoint still being written), and where a checkpoint starts and ends.
 """

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Compiled once per instruction set, the best one chosen when the library is loaded. */
-#if !defined(__x86_64__) || !defined(__linux__)
+/* Compiled once per instruction set, the best one chosen when the library is loaded; -DVECTORIZED= for none of that. */
+#if defined(VECTORIZED)
+#elif !defined(__x86_64__) || !defined(__linux__)
 #define VECTORIZED
 #elif !defined(__clang__) && __GNUC__ >= 12
 #define VECTORIZED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))

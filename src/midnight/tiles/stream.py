@@ -3,6 +3,7 @@
 Sample i is a function of (seed, i) alone: its slide, position, stains and crops come from counter-based generators
 keyed by both. So the data do not depend on the number of workers, and a run that resumes at step k starts there,
 with nothing replayed and nothing skipped through. (For slides that vanish meanwhile see `midnight.tiles.drawer`.)
+Bit for bit this holds on machines of one kind: another processor may round a pixel of an augmented crop otherwise.
 
 **Processes, not threads.** On two cores two threads give a tenth more tiles than two processes (735 against 660 per s,
 `benchmarks/tiles.py`), since batches need no shared memory. But a tenth of the work holds Python's lock: eight threads
