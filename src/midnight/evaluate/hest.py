@@ -3,8 +3,8 @@
 Written from the protocol's description (HEST-1k, Jaume et al. 2024), not from its code, which has another licence.
 
 **Digits that hold.** The protocol stops LSQR early, at a tolerance of 1e-4. In floating point LSQR loses orthogonality,
-and each rounding delays it a little: on another processor (another BLAS kernel, or numpy's `log1p` without AVX-512) it
-stops up to six iterations earlier or later. So the same embeddings give a gene's r up to 5e-3 apart, a fold's mean and a
+and each rounding delays it a little: on another processor (another BLAS kernel, numpy without AVX-512) it stops some
+iterations earlier or later. So the same embeddings give a gene's r up to 5e-3 apart, a fold's mean and a
 task 2e-4, and the mean of nine tasks 5e-5, where the ± over folds is 4e-2 (`benchmarks/hest_processors.py`). Run to its
 end, LSQR gives the same r everywhere, to 1e-9. Records name the BLAS, its kernel and the instruction sets, so that two
 scores that differ in the fourth digit can be understood.
