@@ -17,3 +17,13 @@ class ConfigError(MidnightError):
 
 class ServiceError(MidnightError):
     """A remote service (GDC, a model hub) did not answer as it should."""
+
+
+class UnreadableError(MidnightError):
+    """A file can't be read.
+
+    Attributes:
+        errno: the system's error number; 0 where the system has no complaint, or none is known.
+    """
+
+    errno: int = 0

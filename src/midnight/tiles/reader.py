@@ -3,22 +3,27 @@
 OpenSlide is the reference, and reads every format. Slides whose tiles are JPEG or JPEG 2000 in a TIFF, most of the
 public ones, are read by `midnight.tiles.direct` in a third of the time and with the same pixels at full size. Which
 way it is depends on the slide and the window alone, never on what was read before.
+
+Faults that pass by themselves (a mount that is away, no file handles) are waited for, see `midnight.outages`. So what
+is raised is the slide's own: it can't be opened at all, or one place of it can't be read.
 """
 
 import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import openslide
 
+from midnight.outages import Patience
 from midnight.tiles.direct import DirectSlide, Layout, open_file, read_layout, stamp
 from midnight.tiles.jpeg import NotDecodedError, average, decoder
 from midnight.tiles.window import NATIVE, Tile, Window, cut, plan, resample
 from midnight.tissue.index import TissueRecord
-from midnight.tissue.openslides import open_slide, read_rgb
-from midnight.tissue.resolution import SlideError
+from midnight.tissue.openslides import damaged, open_slide, read_rgb, unusable
+from midnight.tissue.resolution import DamagedError, SlideError
 
 __all__ = ["NATIVE", "ReferenceSlide", "SlideReader", "Tile", "Window", "cut", "plan", "resample"]
 
@@ -62,7 +67,7 @@ class ReferenceSlide:
         """See `Slide.read`; what the slide does not cover is white.
 
         Raises:
-            SlideError: it can't be decoded there.
+            DamagedError: it can't be decoded there.
         """
         factor = window.reduce
         pixels = read_rgb(self._slide, window.origin(column, row), window.level, (width * factor, height * factor))
@@ -92,6 +97,16 @@ class Pool(Generic[Handle]):
         self.open.move_to_end(path)
         return self.open[path]
 
+    def shrink(self) -> bool:
+        """Close half of them, at least one, and keep no more open from now on; False if none is open."""
+        kept = len(self.open) // 2
+        if self.open:
+            self._limit = max(1, kept)
+        closed = list(self.open)[: len(self.open) - kept]
+        if closed:
+            self.close(*closed)
+        return bool(closed)
+
     def close(self, *paths: str) -> None:
         """Close these, or all."""
         for path in paths or list(self.open):
@@ -102,12 +117,14 @@ class Pool(Generic[Handle]):
 class SlideReader:
     """Tiles from many slides, with a bounded number of open files. Not for two threads at once."""
 
-    def __init__(self, max_open: int = 128) -> None:
+    def __init__(self, max_open: int = 128, patience: Patience | None = None) -> None:
         """Open nothing yet.
 
         Args:
             max_open: slides with an open file; at most 16 of them through OpenSlide, which takes more memory.
+            patience: with which slides are waited for that are away for the moment; none if not given.
         """
+        self._patience = patience or Patience(0)
         self._direct: Pool[DirectSlide] = Pool(max_open)
         self._references: Pool[ReferenceSlide] = Pool(min(max_open, MAX_REFERENCES))
         self._decoder = decoder()
@@ -133,7 +150,9 @@ class SlideReader:
             RGB uint8 [size, size, 3] at exactly `window.mpp` µm/px.
 
         Raises:
-            SlideError: the slide can't be opened or read; it is closed, and the next read opens it anew.
+            SlideError: the slide can't be opened (any more).
+            DamagedError: it can't be decoded there; it is closed, and the next read opens it anew.
+            MidnightError: slides are away, or file handles wanting, for longer than is waited.
         """
         side = window.pixels
         return resample(self.region(record, window, column, row, side, side), window.size, window.side)
@@ -155,6 +174,13 @@ class SlideReader:
         Raises:
             SlideError: as `read`.
         """
+        region = partial(self._region, record, window, column, row, width, height)
+        return self._patience.insist(region, record.path, self._free_handles)
+
+    def _region(self, record: TissueRecord, window: Window, column: int, row: int, width: int, height: int) -> Tile:
+        """See `region`; whatever fails, the slide is closed, since its file handle may be what fails."""
+        place = window.origin(column, row), window.level
+        slide: DirectSlide | None = None
         try:
             if slide := self._directly(record):
                 return slide.read(window, column, row, width, height)
@@ -162,12 +188,15 @@ class SlideReader:
             self._note(record, error)
         except OSError as error:
             self._forget(record.path)
-            log.debug("slide %s: %s", record.slide_id, error)
+            raise (damaged(error, *place) if slide else unusable(error)) from error
         try:
             reference = self._references.get(record.path, lambda: ReferenceSlide(record, self._cache))
             return reference.read(window, column, row, width, height)
-        except SlideError:
+        except SlideError as error:
             self._forget(record.path)
+            if slide and not isinstance(error, DamagedError):
+                # Elsewhere it is read without OpenSlide: so only this place is lost.
+                raise damaged(error, *place) from error
             raise
 
     def _directly(self, record: TissueRecord) -> DirectSlide | None:
@@ -196,6 +225,13 @@ class SlideReader:
         layout = read_layout(fd, record)
         self._layouts[record.path] = layout
         return layout
+
+    def _free_handles(self) -> bool:
+        """Close half of the open slides, and keep no more open from now on; False if none is open."""
+        freed = [pool.shrink() for pool in (self._direct, self._references)]
+        if any(freed):
+            log.warning("out of file handles: %d slides stay open at a time; raise `ulimit -n`", len(self.open_slides))
+        return any(freed)
 
     def _note(self, record: TissueRecord, why: NotDecodedError) -> None:
         if record.path not in self._noted:

@@ -7,7 +7,9 @@ import numpy.typing as npt
 import openslide
 from PIL import Image, UnidentifiedImageError
 
-from midnight.tissue.resolution import SlideError
+from midnight.errors import UnreadableError
+from midnight.outages import errno_in
+from midnight.tissue.resolution import DamagedError, SlideError
 
 WHITE = (255, 255, 255)
 
@@ -21,9 +23,23 @@ def open_slide(path: str | Path) -> openslide.OpenSlide:
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
-        raise SlideError(_why_unsupported(Path(path))) from error
+        raise _why_unsupported(Path(path)) from error
     except (openslide.OpenSlideError, OSError, UnidentifiedImageError) as error:
-        raise SlideError(_reason(error, path)) from error
+        raise unusable(error, path) from error
+
+
+def unusable(error: BaseException, path: str | Path = "") -> SlideError:
+    """A failure to open a slide, as its one-line reason with the system's error number behind it."""
+    found = SlideError(_reason(error, path))
+    found.errno = _errno(error)
+    return found
+
+
+def damaged(error: BaseException, location: tuple[int, int], level: int) -> DamagedError:
+    """A failure to read a slide at x, y in level-0 px, likewise."""
+    found = DamagedError(f"can't be read at x={location[0]}, y={location[1]}, level {level}: {_reason(error)}")
+    found.errno = _errno(error)
+    return found
 
 
 def read_rgb(
@@ -38,14 +54,12 @@ def read_rgb(
         size: width, height in px of that level.
 
     Raises:
-        SlideError: a part can't be decoded. OpenSlide then refuses all further reads: open the slide anew.
+        DamagedError: a part can't be decoded. OpenSlide then refuses all further reads: open the slide anew.
     """
     try:
         image = slide.read_region(location, level, size)
     except (openslide.OpenSlideError, OSError, ValueError) as error:
-        raise SlideError(
-            f"can't be read at x={location[0]}, y={location[1]}, level {level}: {_reason(error)}"
-        ) from error
+        raise damaged(error, location, level) from error
     rgba = np.asarray(image)
     if rgba[..., 3].min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
@@ -53,13 +67,18 @@ def read_rgb(
     return np.asarray(Image.alpha_composite(background, image).convert("RGB"))
 
 
-def _why_unsupported(path: Path) -> str:
+def _why_unsupported(path: Path) -> SlideError:
     """What is behind OpenSlide's "unsupported or missing image file"."""
     try:
         with open(path, "rb") as file:
-            return "not in a format that OpenSlide reads" if file.read(1) else "the file is empty"
+            return SlideError("not in a format that OpenSlide reads" if file.read(1) else "the file is empty")
     except OSError as error:
-        return _reason(error)
+        return unusable(error)
+
+
+def _errno(error: BaseException) -> int:
+    """The system's error number; OpenSlide has it in words only, if at all."""
+    return (error.errno or 0) if isinstance(error, (OSError, UnreadableError)) else errno_in(str(error))
 
 
 def _reason(error: BaseException, path: str | Path = "") -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from midnight.errors import MidnightError
+from midnight.errors import UnreadableError
 
 # A slide at 0.2525 µm/px counts as 0.25: its tiles are scaled up by at most this share to the exact mpp.
 TOLERANCE = 0.01
@@ -20,8 +20,12 @@ MPP_AT_1X = 10.0
 TILE = 256
 
 
-class SlideError(MidnightError):
+class SlideError(UnreadableError):
     """One slide can't be used; the message is the reason that its record gets, and the run goes on."""
+
+
+class DamagedError(SlideError):
+    """One place of a slide can't be read; others may be fine."""
 
 
 @dataclass(frozen=True)
