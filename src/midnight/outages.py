@@ -200,7 +200,7 @@ class Patience:
         if near := self._nearest(path):
             return not all(trial(other) for other in near)
         with contextlib.suppress(OSError):
-            return bool(os.listdir(Path(path).parent))
+            return any(Path(path).parent.iterdir())
         return False
 
     def _nearest(self, path: str) -> list[str]:

@@ -48,6 +48,13 @@ class Tiles:
     max_open_slides: int = key(
         128, "slides per worker with an open file; of those read through OpenSlide at most 16", minimum=1
     )
+    max_damaged: float = key(
+        0.5, "share of a slide's probed positions that can't be decoded; with more it is left out", minimum=0, maximum=1
+    )
+    damage_probes: int = key(32, "positions probed on a slide when one can't be decoded [our choice]", minimum=1)
+    patience: float = key(
+        600.0, "seconds in all that a process waits for slides that are away for the moment [our choice]", minimum=0
+    )
     tiles_per_read: int = key(1, "tiles from one larger read; 1: independent draws [our choice]", minimum=1)
     read_side: int | None = key(None, "side of such a read, px at the drawn mpp; null: 2 · size", minimum=1)
     predrawn: Predrawn | None = key(None, "null: tiles are drawn from the slides while training [P: online patching]")

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from midnight.config import Recipe, plain
+from midnight.config import Recipe, Tiles, plain
 from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl.export import CARD, HEADS, WEIGHTS
+from midnight.tiles.shards.tileset import FOR_DAMAGED
 
 BOOKKEEPING = (
     "activation_checkpointing",
@@ -58,6 +59,12 @@ def run_key(config: Mapping[str, Any]) -> str:
     recipe = dict(config["recipe"])
     recipe["training"] = {name: value for name, value in recipe["training"].items() if name not in BOOKKEEPING}
     recipe["training"]["tiles_per_step"] = recipe["training"].pop("gpus") * recipe["training"].pop("batch_size")
+    usual = {name: getattr(Tiles(), name) for name in FOR_DAMAGED}
+    recipe["tiles"] = {
+        name: value
+        for name, value in recipe["tiles"].items()
+        if name != "patience" and (name not in usual or value != usual[name])
+    }
     recipe.pop("name")
     cohorts = {name: [cohort["sha256"], cohort["weight"]] for name, cohort in config["cohorts"].items()}
     return hash_value({"recipe": recipe, "cohorts": cohorts, "init_from": config["init_from"]})

@@ -156,7 +156,8 @@ def draw_tiles(recipe: Recipe, plan: LabelPlan) -> ProbeTiles:
     """
     count, world = recipe.training.probe_tiles, distributed.world()
     sampler = TileSampler({str(n): (slides, 1.0) for n, slides in enumerate(plan.sources)}, recipe.tiles)
-    drawer = TileDrawer(sampler, SlideReader(recipe.tiles.max_open_slides), (recipe.seed + SEED) % 2**64)
+    reader = SlideReader(recipe.tiles.max_open_slides, sampler.patience)
+    drawer = TileDrawer(sampler, reader, (recipe.seed + SEED) % 2**64)
     images, facts = [], []
     with contextlib.closing(drawer):
         # As many on each process, as gathering needs; those past the end count on no side.

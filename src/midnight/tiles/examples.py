@@ -78,7 +78,7 @@ def slide_examples(path: Path, tissue: Tissue, tiles: Tiles, n: int, seed: int) 
 def _draw(sampler: TileSampler, n: int, seed: int) -> list[Example]:
     room = {ACCEPTED: (n + 1) // 2, HSV: (n // 2 + 1) // 2, FOREGROUND: n // 2 // 2}
     found: dict[str, list[Example]] = {reason: [] for reason in room}
-    with SlideReader(sampler.tiles.max_open_slides) as reader:
+    with SlideReader(sampler.tiles.max_open_slides, sampler.patience) as reader:
         for number in range(n * EFFORT):
             kept = _candidate(sampler, reader, generator(seed, number, Purpose.EXAMPLES))
             if kept is not None and len(found[kept.reason]) < room[kept.reason]:

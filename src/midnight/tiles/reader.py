@@ -175,7 +175,7 @@ class SlideReader:
             SlideError: as `read`.
         """
         region = partial(self._region, record, window, column, row, width, height)
-        return self._patience.insist(region, record.path, self._free_handles)
+        return self._patience.insist(region, record.path, self.free_handles)
 
     def _region(self, record: TissueRecord, window: Window, column: int, row: int, width: int, height: int) -> Tile:
         """See `region`; whatever fails, the slide is closed, since its file handle may be what fails."""
@@ -226,7 +226,7 @@ class SlideReader:
         self._layouts[record.path] = layout
         return layout
 
-    def _free_handles(self) -> bool:
+    def free_handles(self) -> bool:
         """Close half of the open slides, and keep no more open from now on; False if none is open."""
         freed = [pool.shrink() for pool in (self._direct, self._references)]
         if any(freed):

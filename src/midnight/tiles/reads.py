@@ -34,8 +34,9 @@ batch and 8 per read 1.1 GB, 16 per read 2.3 GB. Where W does not divide LANES, 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,8 @@ from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
 from midnight.tiles.drawer import POSITION_TRIES, TileDrawer, drawn_tile
 from midnight.tiles.drawn import DrawnTile
-from midnight.tiles.hsv_filter import passes
 from midnight.tiles.positions import side_of, step_of
-from midnight.tiles.reader import Window, cut
+from midnight.tiles.reader import Tile, Window, cut
 from midnight.tiles.rng import Purpose
 from midnight.tiles.sampler import Choice
 from midnight.tiles.source import OnlineSource
@@ -195,7 +195,8 @@ def _cell_tiles(
     """The anchor and at most `count` − 1 more accepted tiles of its cell; none if the filter rejects the anchor.
 
     Raises:
-        SlideError: the slide can't be read.
+        SlideError: the slide can't be opened.
+        TooDamagedError: most of it can't be read.
     """
     window, sampler = choice.window, drawer.sampler
     shift = rng.random(2).tolist()
@@ -203,14 +204,9 @@ def _cell_tiles(
     draws, most = rng.random((CELL_TRIES, 2)), SPARE * (count - 1)
     foreground = sampler.tiles.foreground
     places = [anchor, *sampler.view(choice).find(draws, area, step_of(window), side_of(window), foreground, most)]
-    left, top = min(column for column, _ in places), min(row for _, row in places)
-    right, bottom = max(column for column, _ in places), max(row for _, row in places)
-    width, height = right - left + window.pixels, bottom - top + window.pixels
-    region = drawer.reader.region(sampler.slides[choice.slide], window, left, top, width, height)
     tiles: list[DrawnTile] = []
-    for column, row in places:
-        pixels = cut(region, window, column - left, row - top)
-        if passes(pixels, sampler.tiles.hsv_filter):
+    for (column, row), pixels in _pieces(drawer, choice, places):
+        if pixels is not None and drawer.passes(pixels):
             # A copy: a view of the region would keep all of it.
             tiles.append(drawn_tile(pixels.copy(), choice, column, row))
         elif not tiles:
@@ -218,3 +214,25 @@ def _cell_tiles(
         if len(tiles) == count:
             break
     return tiles
+
+
+def _pieces(
+    drawer: TileDrawer, choice: Choice, places: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], Tile | None]]:
+    """The tile at each place, cut from one region; where that can't be read, each by itself, None where it can't be.
+
+    Raises:
+        SlideError: the slide can't be opened.
+        TooDamagedError: most of it can't be read.
+    """
+    window, record = choice.window, drawer.sampler.slides[choice.slide]
+    left, top = min(column for column, _ in places), min(row for _, row in places)
+    right, bottom = max(column for column, _ in places), max(row for _, row in places)
+    size = right - left + window.pixels, bottom - top + window.pixels
+    region = drawer.undamaged(choice, lambda: drawer.reader.region(record, window, left, top, *size), 0)
+    for column, row in places:
+        if region is not None:
+            yield (column, row), cut(region, window, column - left, row - top)
+        else:
+            alone = partial(drawer.reader.read, record, window, column, row)
+            yield (column, row), drawer.undamaged(choice, alone)

@@ -15,6 +15,7 @@ class Purpose(enum.IntEnum):
     ORDER = 8
     READ = 4
     CELL = 5
+    DAMAGE = 6
 
 
 def generator(seed: int, index: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:

@@ -14,6 +14,7 @@ import numpy as np
 
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
+from midnight.outages import Patience
 from midnight.tiles.foreground import MaskCache, MaskView
 from midnight.tiles.positions import Blocks, draw_from_blocks, find_blocks, position_share, try_positions
 from midnight.tiles.reader import Window, plan
@@ -86,6 +87,7 @@ class TileSampler:
         self._shares = _edges([share for _, share in cohorts.values()], "cohorts")
         for name, (records, share) in cohorts.items():
             self._add(name, records if share > 0 else [], share)
+        self.patience = Patience(tiles.patience, [record.path for record in self.slides])
 
     def _add(self, name: str, records: Sequence[TissueRecord], share: float) -> None:
         found = [(record, windows) for record in records if record.ok and (windows := windows_of(record, self.tiles))]
@@ -122,8 +124,12 @@ class TileSampler:
         """A cohort, a slide and an mpp: three numbers of `rng`."""
         for_cohort, for_slide, for_mpp = rng.random(3).tolist()
         cohort = bisect_right(self._shares, for_cohort)
-        choices, edges = self._choices[self._first[cohort] + bisect_right(self._edges[cohort], for_slide)]
-        return choices[bisect_right(edges, for_mpp)]
+        return self.choice_of(self._first[cohort] + bisect_right(self._edges[cohort], for_slide), for_mpp)
+
+    def choice_of(self, slide: int, number: float) -> Choice:
+        """A slide at one of its mpps, by their weights; `number` is uniform in [0, 1)."""
+        choices, edges = self._choices[slide]
+        return choices[bisect_right(edges, number)]
 
     def draw_position(self, rng: np.random.Generator, choice: Choice) -> tuple[int, int] | None:
         """Column and row of the window's grid, uniform over positions with enough tissue; None if there is none."""

@@ -85,7 +85,7 @@ class OnlineSource:
         if self._drawer is None or self._process != os.getpid():
             # Not the parent's: a fork shares its files' positions.
             self._process = os.getpid()
-            reader = SlideReader(self._sampler.tiles.max_open_slides)
+            reader = SlideReader(self._sampler.tiles.max_open_slides, self._sampler.patience)
             self._drawer = TileDrawer(self._sampler, reader, self._seed, self._quarantine)
         return self._drawer
 

@@ -26,7 +26,8 @@ def open_drawer(tile_set: TileSet, indexes: Mapping[str, Path], folder: Path | N
         MidnightError: an index can't be read or has no usable slide.
     """
     cohorts = {name: (training_slides(indexes[name]), share) for name, share in tile_set.cohorts}
-    sampler, reader = TileSampler(cohorts, tile_set.tiles), SlideReader(tile_set.tiles.max_open_slides)
+    sampler = TileSampler(cohorts, tile_set.tiles)
+    reader = SlideReader(tile_set.tiles.max_open_slides, sampler.patience)
     drawer = TileDrawer(sampler, reader, tile_set.predrawn.seed, Quarantine(folder / FILE if folder else None))
     with contextlib.closing(drawer):
         yield drawer

@@ -14,14 +14,17 @@ from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 
 # What the drawn tiles do not depend on: augmentation comes when they are read, and all draws are independent ones.
-NOT_DRAWN = ("hed_sigma", "max_open_slides", "tiles_per_read", "read_side")
+NOT_DRAWN = ("hed_sigma", "max_open_slides", "patience", "tiles_per_read", "read_side")
+# What only tiles of damaged slides depend on: at its default it is left out, so that sets of whole slides stay theirs.
+FOR_DAMAGED = ("max_damaged", "damage_probes")
 
 
 def drawn_settings(tiles: Tiles, shares: Mapping[str, float]) -> dict[str, Any]:
     """Everything that the tiles depend on besides the slides; shares are brought to a sum of 1."""
     total = sum(shares.values())
+    usual = {name for name in FOR_DAMAGED if getattr(tiles, name) == getattr(Tiles(), name)}
     return {
-        "tiles": {name: value for name, value in plain(tiles).items() if name not in NOT_DRAWN},
+        "tiles": {name: value for name, value in plain(tiles).items() if name not in usual.union(NOT_DRAWN)},
         "cohorts": [[name, share / total] for name, share in shares.items()],
     }
 
