@@ -158,14 +158,17 @@ class Patience:
         if wait.tries >= most or (number and left < FIRST_PAUSE):
             self._end(wait)
             raise error
+        if number in PASSING:
+            wait.tell(number, left, self._clock())
         if number:
-            self._wait(wait, number, left)
+            self._rest(wait, left)
 
     def _pause(self, error: Failure, wait: "_Wait", number: int) -> None:
         """A pause before another try of what is not the file's fault."""
         left = self._left(wait)
         if left >= FIRST_PAUSE:
-            return self._wait(wait, number, left)
+            wait.tell(number, left, self._clock())
+            return self._rest(wait, left)
         self._end(wait)
         reason = f"{wait.path}: {os.strerror(number).lower()}, after {self._limit:g} s of waiting"
         if number in HANDLES:
@@ -185,8 +188,7 @@ class Patience:
             self._until = now
         return self._limit - self._spent - (now - wait.since)
 
-    def _wait(self, wait: "_Wait", number: int, left: float) -> None:
-        wait.tell(number, left, self._clock())
+    def _rest(self, wait: "_Wait", left: float) -> None:
         wait.slept = True
         self._sleep(min(FIRST_PAUSE * 2.0**wait.tries, LONGEST_PAUSE, left))
 

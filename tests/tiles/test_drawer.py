@@ -1,4 +1,7 @@
+import contextlib
 import logging
+import os
+import resource
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,12 +19,14 @@ from midnight.tiles.quarantine import Quarantine, read_quarantine
 from midnight.tiles.reader import SlideReader
 from midnight.tiles.sampler import TileSampler
 from midnight.tissue.index import training_slides
-from tests.tissue.small_slides import make_index
+from tests.patience import Time
+from tests.tiles.damaged import damage, tiles_of
+from tests.tissue.small_slides import make_index, tissue_image, write_slide
 
 
 def make_drawer(index: Path, tiles: Tiles, seed: int = 0, quarantine: Path | None = None) -> TileDrawer:
     sampler = TileSampler({"demo": (training_slides(index), 1.0)}, tiles)
-    return TileDrawer(sampler, SlideReader(2), seed, Quarantine(quarantine))
+    return TileDrawer(sampler, SlideReader(2, sampler.patience), seed, Quarantine(quarantine))
 
 
 @pytest.fixture
@@ -127,6 +132,82 @@ def test_when_nothing_can_be_drawn_it_says_why(copied: Path, tiles: Tiles) -> No
     with pytest.raises(MidnightError, match=r"lower tiles\.foreground or tiles\.hsv_filter\.min_fraction"):
         make_drawer(copied, strict).draw(0)
     for record in training_slides(copied):
-        Path(record.path).unlink()
+        damage(Path(record.path), range(tiles_of(Path(record.path))))
     with pytest.raises(MidnightError, match=r"no tile was accepted on 64 slides.*2 slides can't be read"):
-        make_drawer(copied, tiles).draw(0)
+        make_drawer(copied, replace(tiles, mpps=(0.5,))).draw(0)
+
+
+def test_a_folder_that_is_away_for_a_while_costs_no_slide_and_changes_no_tile(
+    copied: Path, tiles: Tiles, tmp_path: Path
+) -> None:
+    healthy = [place(make_drawer(copied, tiles).draw(number)) for number in range(20)]
+    folder, slides = tmp_path / "slides", training_slides(copied)
+    moved = [replace(record, path=str(folder / Path(record.path).name)) for record in slides]
+    away = folder.with_name("away")
+    time = Time(lambda now: away.rename(folder) if now > 100 and away.exists() else None)
+    away.mkdir()
+    for record in slides:
+        Path(record.path).rename(away / Path(record.path).name)
+    sampler = TileSampler({"demo": (moved, 1.0)}, tiles)
+    record = tmp_path / "quarantined.tsv"
+    reader = SlideReader(2, time.patience(600, [slide.path for slide in moved]))
+    drawer = TileDrawer(sampler, reader, 0, Quarantine(record))
+    assert [place(drawer.draw(number)) for number in range(20)] == healthy
+    assert 100 < time.now < 140
+    assert not record.exists()
+
+
+def test_folders_that_stay_away_end_the_run_instead_of_their_slides(copied: Path, tiles: Tiles) -> None:
+    for record in training_slides(copied):
+        Path(record.path).unlink()
+    with pytest.raises(
+        MidnightError, match=r"after 0 s of waiting, as for 2 of 2 files that were tried: bring the fol"
+    ):
+        make_drawer(copied, replace(tiles, patience=0.0)).draw(0)
+
+
+@contextlib.contextmanager
+def few_files(more: int) -> Iterator[None]:
+    """This process may open so many more files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    highest = max(taken[0], *(int(file.name) for file in Path("/proc/self/fd").iterdir()))
+    while taken[-1] < highest:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1 + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for number in taken:
+            os.close(number)
+
+
+@pytest.mark.parametrize("compression", ["deflate", "jpeg"])
+def test_out_of_file_handles_no_slide_is_lost_and_what_is_lost_is_recorded(
+    tiles: Tiles, tmp_path: Path, compression: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = tissue_image(400, 400, [(20, 20, 360, 360)])
+    paths = [write_slide(tmp_path / f"s{number:02}.svs", image, 0.5, None, (), compression) for number in range(20)]
+    many = replace(tiles, mpps=(0.5,), max_open_slides=128)
+    index, record = make_index(tmp_path, paths), tmp_path / "quarantined.tsv"
+    healthy = make_drawer(index, many)
+    expected = [place(healthy.draw(number)) for number in range(100)]
+    healthy.close()
+    sampler = TileSampler({"demo": (training_slides(index), 1.0)}, many)
+    drawer = TileDrawer(sampler, SlideReader(128, sampler.patience), 0, Quarantine(record))
+    with few_files(10):
+        drawn = [place(drawer.draw(number)) for number in range(100)]
+        opened = len(drawer.reader.open_slides)
+        paths[3].unlink()
+        drawer.reader.close()
+        later = [drawer.draw(number) for number in range(100, 200)]
+        recorded = [lost.slide_id for lost in read_quarantine(record)]
+    drawer.close()
+    assert drawn == expected
+    assert len({tile[0] for tile in drawn}) == 20
+    if compression == "jpeg":  # read straight from the file; OpenSlide holds no handles of such slides
+        assert 1 <= opened < 10
+        assert "out of file handles" in caplog.text
+    assert recorded == ["s03"]
+    assert len({tile.slide for tile in later}) == 19

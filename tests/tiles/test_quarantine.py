@@ -1,3 +1,4 @@
+import errno
 import logging
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -6,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from midnight.errors import MidnightError
-from midnight.tiles.quarantine import LostSlide, Quarantine, read_quarantine
+from midnight.tiles import quarantine as module
+from midnight.tiles.quarantine import DAMAGED, LostSlide, Quarantine, _append, read_quarantine
+from tests.patience import Time
 
 
 def slide(number: int, reason: str = "no such file") -> LostSlide:
@@ -46,6 +49,52 @@ def test_a_record_that_cannot_be_written_does_not_end_the_run(tmp_path: Path, ca
     Quarantine(tmp_path / "file" / "quarantined.tsv").add(slide(1))
     assert "can't be written" in caplog.text
     assert "slide s1 is left out: no such file" in caplog.text
+
+
+def test_what_could_not_be_written_is_written_when_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    time = Time()
+    quarantine = Quarantine(tmp_path / "run" / "quarantined.tsv", lambda: time.now)
+    (tmp_path / "run").write_text("a file where the folder should be")
+    quarantine.add(slide(1))
+    quarantine.flush()
+    assert quarantine.pending
+    (tmp_path / "run").unlink()
+    quarantine.flush()
+    assert quarantine.pending
+    time.sleep(1.0)
+    quarantine.flush()
+    assert not quarantine.pending
+    assert [lost.slide_id for lost in read_quarantine(tmp_path / "run" / "quarantined.tsv")] == ["s1"]
+    assert caplog.text.count("slide s1 is left out") == 1
+
+
+def test_what_is_not_written_by_the_end_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    quarantine = Quarantine(tmp_path / "file" / "quarantined.tsv")
+    quarantine.add(slide(1))
+    quarantine.add(slide(2))
+    quarantine.flush(at_once=True)
+    assert "can't be written: File exists: s1, s2" in caplog.text
+
+
+def test_without_file_handles_some_are_freed_for_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, taken = tmp_path / "quarantined.tsv", [1, 2]
+
+    def append(*arguments: object) -> bool:
+        if taken:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return _append(*arguments)
+
+    monkeypatch.setattr(module, "_append", append)
+    Quarantine(path).add(slide(1), lambda: bool(taken) and bool(taken.pop()))
+    assert [lost.slide_id for lost in read_quarantine(path)] == ["s1"]
+
+
+def test_slides_that_are_damaged_in_parts_have_a_record_of_their_own(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "quarantined.tsv")
+    quarantine.add_damaged(slide(1, "1 of 32"))
+    assert read_quarantine(tmp_path / "quarantined.tsv") == []
+    assert read_quarantine(tmp_path / DAMAGED) == [slide(1, "1 of 32")]
 
 
 def test_reading_takes_what_is_whole(tmp_path: Path) -> None:

@@ -129,12 +129,12 @@ def test_when_all_slides_vanish_the_stream_ends_with_one_line(
     index: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     copied = copied_index(index, tmp_path)
+    settings["tiles"] = replace(settings["tiles"], patience=0.0)
     stream = TileStream(**settings | {"cohorts": {"demo": (copied, 1.0)}})
     for record in training_slides(copied):
         Path(record.path).unlink()
-    with pytest.raises(MidnightError, match="no tile was accepted on 64 slides") as caught:
+    with pytest.raises(MidnightError, match="as for 2 of 2 files that were tried: bring the folder back and run again"):
         next(iter(stream))
-    assert "2 slides can't be read" in str(caught.value)
 
 
 def test_an_index_without_slides_is_refused_at_once(tmp_path: Path, settings: dict[str, Any]) -> None:

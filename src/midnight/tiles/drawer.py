@@ -20,6 +20,7 @@ So while no file changes, sample i is a function of (seed, i) alone, whatever is
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -110,7 +111,7 @@ class TileDrawer:
             position = self.sampler.draw_position(rng, choice)
             if position is None:
                 return None
-            pixels = self.undamaged(choice, lambda at=position: self.reader.read(record, choice.window, *at))
+            pixels = self.undamaged(choice, partial(self.reader.read, record, choice.window, *position))
             if pixels is not None and self.passes(pixels):
                 return pixels, position
         return None
@@ -156,7 +157,7 @@ class TileDrawer:
             self._in_a_row[slide] = 0
             bad, of = self._probe(slide)
             self._too_damaged[slide] = bad > self.sampler.tiles.max_damaged * of
-            entry = self._entry(slide, f"{bad} of {of} positions probed can't be read; {reason}")
+            entry = self._entry(slide, f"{reason} ({bad} of {of} positions probed can't be read)")
             add = self._quarantine.add if self._too_damaged[slide] else self._quarantine.add_damaged
             add(entry, self.reader.free_handles)
         if self._too_damaged[slide]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import float64, int64, types
 
+from midnight.outages import Patience
 from midnight.tissue.blocks import BLOCK, EMPTY, FULL, BlockMask, to_blocks
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.mask import Mask, unpack_rows
@@ -220,15 +221,16 @@ class MaskCache:
     not at hand is read in a few µs.
     """
 
-    def __init__(self, size: int = 64) -> None:
+    def __init__(self, size: int = 64, patience: Patience | None = None) -> None:
         self._size = size
+        self._patience = patience
         self._views: OrderedDict[tuple[str, str], MaskView] = OrderedDict()
         self._files: dict[str, MaskFile] = {}
 
     def prepare(self, index: str) -> None:
         """Open the masks of an index (see `open_masks`, also for errors); "" are records without an index."""
         if index and index not in self._files:
-            self._files[index] = open_masks(index)
+            self._files[index] = open_masks(index, self._patience)
 
     def get(self, record: TissueRecord) -> MaskView:
         """The mask of a record."""

@@ -81,13 +81,13 @@ class TileSampler:
         self._choices: list[tuple[list[Choice], list[float]]] = []
         self._edges: list[list[float]] = []
         self._first: list[int] = []
-        self._masks = MaskCache()
+        self.patience = Patience(tiles.patience, [record.path for records, _ in cohorts.values() for record in records])
+        self._masks = MaskCache(patience=self.patience)
         self._blocks: OrderedDict[tuple[int, float], Blocks] = OrderedDict()
         self._barren: set[tuple[int, float]] = set()
         self._shares = _edges([share for _, share in cohorts.values()], "cohorts")
         for name, (records, share) in cohorts.items():
             self._add(name, records if share > 0 else [], share)
-        self.patience = Patience(tiles.patience, [record.path for record in self.slides])
 
     def _add(self, name: str, records: Sequence[TissueRecord], share: float) -> None:
         found = [(record, windows) for record in records if record.ok and (windows := windows_of(record, self.tiles))]

@@ -14,6 +14,7 @@ slides n and bytes of the file as int64; then int64 [n, 3]: where a slide's piec
 them with bits; then the pieces: codes as int32, bits as uint32 [·, 32] (see `midnight.tissue.blocks`).
 """
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
+from midnight.outages import Patience
 from midnight.tissue.blocks import BLOCK, Bits, BlockMask, grid, to_blocks
 from midnight.tissue.mask import unpack_rows
 
@@ -50,8 +52,10 @@ def masks_path(index: str | Path) -> Path:
 class MaskFile:
     """The masks of one index; open it with `open_masks`. Safe to use after a fork and in another thread."""
 
-    def __init__(self, index: Path, digest: bytes) -> None:
+    def __init__(self, index: Path, digest: bytes, patience: Patience | None = None) -> None:
         self.index = Path(index)
+        self.patience = patience or Patience(0)
+        """With which the file is waited for when it can't be read for the moment."""
         self.path = masks_path(index)
         self._digest = digest
         self._file, self._table = self._open()
@@ -83,23 +87,37 @@ class MaskFile:
 
     def _read(self, start: int, size: int) -> bytes:
         try:
-            data = os.pread(self._file.fileno(), size, start)
+            data = self.patience.insist(partial(self._pread, start, size), str(self.path))
         except OSError as error:
             raise MidnightError(f"{self.path}: can't be read any more: {error.strerror}") from error
         if len(data) < size:
             raise MidnightError(f"{self.path}: cut off; delete it and run again")
         return data
 
+    def _pread(self, start: int, size: int) -> bytes:
+        try:
+            return os.pread(self._file.fileno(), size, start)
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):  # the handle may be what is stale
+                opened = self._open()
+                self._file.close()
+                self._file, self._table = opened
+            raise
+
     def __getstate__(self) -> dict[str, object]:
-        return {"index": self.index, "path": self.path, "_digest": self._digest}
+        return {"index": self.index, "path": self.path, "_digest": self._digest, "patience": self.patience}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._file, self._table = self._open()
 
 
-def open_masks(index: str | Path) -> MaskFile:
+def open_masks(index: str | Path, patience: Patience | None = None) -> MaskFile:
     """The masks of an index, written first where they are missing or those of another index.
+
+    Args:
+        index: whose masks.
+        patience: with which the file is waited for later, when it can't be read for the moment; none if not given.
 
     Raises:
         MidnightError: the index can't be read, or its folder can't be written.
@@ -107,12 +125,12 @@ def open_masks(index: str | Path) -> MaskFile:
     index = Path(index)
     digest = _digest(index)
     try:
-        return MaskFile(index, digest)
+        return MaskFile(index, digest, patience)
     except (OSError, ValueError):
         log.info("writing %s: missing, or not the masks of this index", masks_path(index))
     try:
         write_masks(index)
-        return MaskFile(index, digest)
+        return MaskFile(index, digest, patience)
     except (OSError, ValueError) as error:
         raise MidnightError(
             f"{masks_path(index)}: missing, or not the masks of {index.name}, and can't be written ({error}); "

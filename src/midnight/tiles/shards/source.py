@@ -1,20 +1,23 @@
 """Training's view of a set: sample i of a run is a tile of it, each tile once per epoch, in a new order each time.
 
 **A damaged shard stops the run**, other than a damaged slide online, which is left out: the set is part of what the
-run is, it was whole when its index was written, and one job of minutes makes the very same shard again.
+run is, it was whole when its index was written, and one job of minutes makes the very same shard again. Faults that
+pass by themselves are waited for (see `midnight.outages`).
 """
 
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
+from midnight.outages import Patience
 from midnight.tiles.drawn import DrawnTile
 from midnight.tiles.shards.codec import decode
 from midnight.tiles.shards.index import read_index
@@ -25,6 +28,8 @@ from midnight.tiles.shards.tileset import drawn_settings
 # Shards that are open at a time, in each process; and tiles asked for before the first is waited for.
 MAX_OPEN = 128
 AHEAD = 64
+
+Found = TypeVar("Found")
 
 
 def open_source(path: Path, tiles: Tiles, shares: Mapping[str, float], seed: int) -> "ShardSource":
@@ -39,7 +44,7 @@ def open_source(path: Path, tiles: Tiles, shares: Mapping[str, float], seed: int
     Raises:
         MidnightError: the index can't be read, or is of other settings.
     """
-    return ShardSource(Path(path), drawn_settings(tiles, shares), seed)
+    return ShardSource(Path(path), drawn_settings(tiles, shares), seed, tiles.patience)
 
 
 class ShardSource:
@@ -47,9 +52,11 @@ class ShardSource:
 
     chunk = AHEAD
 
-    def __init__(self, path: Path, settings: dict[str, Any], seed: int) -> None:
-        """See `open_source`."""
-        self._arguments = (path, settings, seed)
+    def __init__(self, path: Path, settings: dict[str, Any], seed: int, patience: float = 0.0) -> None:
+        """See `open_source`; `patience` are the seconds in all that a process waits for shards that are away."""
+        self._arguments = (path, settings, seed, patience)
+        self._patience = Patience(patience)
+        self._allowed = MAX_OPEN
         self._index = read_index(path)
         if self._index.settings != settings:
             raise MidnightError(
@@ -103,32 +110,63 @@ class ShardSource:
 
     def _read(self, rows: list[dict[str, Any]]) -> list[DrawnTile]:
         """All are announced before the first is read, so that a slow disk or network serves them side by side."""
-        files = [self._file(row["shard"]) for row in rows]
-        if hasattr(os, "posix_fadvise"):
-            for file, row in zip(files, rows, strict=True):
-                os.posix_fadvise(file, row["offset"], row["bytes"], os.POSIX_FADV_WILLNEED)
-        return [self._tile(file, row) for file, row in zip(files, rows, strict=True)]
+        for row in rows:
+            self._insist(row["shard"], partial(self._announce, row))
+        return [self._tile(row) for row in rows]
 
-    def _tile(self, file: int, row: dict[str, Any]) -> DrawnTile:
+    def _announce(self, row: dict[str, Any]) -> None:
+        file = self._opened(row["shard"])
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file, row["offset"], row["bytes"], os.POSIX_FADV_WILLNEED)
+
+    def _tile(self, row: dict[str, Any]) -> DrawnTile:
+        data = self._insist(row["shard"], partial(self._bytes, row))
         try:
-            data = os.pread(file, row["bytes"], row["offset"])
             if zlib.crc32(data) != row["crc"]:
                 raise ValueError("its checksum is wrong" if len(data) == row["bytes"] else "it is cut short")
             pixels = decode(data)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise self._damaged(row["shard"], f"tile {row['sample']} can't be read: {error}") from error
         return DrawnTile(pixels, row["slide"], row["cohort"], row["mpp"], row["x"], row["y"])
 
-    def _file(self, shard: int) -> int:
+    def _bytes(self, row: dict[str, Any]) -> bytes:
+        try:
+            return os.pread(self._opened(row["shard"]), row["bytes"], row["offset"])
+        except OSError:
+            self._close(row["shard"])  # its handle may be what is stale
+            raise
+
+    def _opened(self, shard: int) -> int:
         if shard not in self._open:
-            while len(self._open) >= MAX_OPEN:
+            while len(self._open) >= min(MAX_OPEN, self._allowed):
                 os.close(self._open.popitem(last=False)[1])
-            try:
-                self._open[shard] = os.open(tar_path(self._folder, shard), os.O_RDONLY)
-            except OSError as error:
-                raise self._damaged(shard, error.strerror or str(error)) from error
+            self._open[shard] = os.open(tar_path(self._folder, shard), os.O_RDONLY)
         self._open.move_to_end(shard)
         return self._open[shard]
+
+    def _insist(self, shard: int, action: Callable[[], Found]) -> Found:
+        path = tar_path(self._folder, shard)
+        try:
+            return self._patience.insist(action, str(path), self._free_handles)
+        except FileNotFoundError as error:
+            raise self._damaged(shard, error.strerror or str(error)) from error
+        except OSError as error:
+            raise MidnightError(
+                f"{path}: {error.strerror or error}; see that its folder can be read, and run again"
+            ) from error
+
+    def _free_handles(self) -> bool:
+        """Close half of the open shards, and keep no more open from now on; False if none is open."""
+        closed = list(self._open)[: -(-len(self._open) // 2)]
+        for shard in closed:
+            self._close(shard)
+        if closed:
+            self._allowed = max(1, len(self._open))
+        return bool(closed)
+
+    def _close(self, shard: int) -> None:
+        if (file := self._open.pop(shard, None)) is not None:
+            os.close(file)
 
     def _damaged(self, shard: int, reason: str) -> MidnightError:
         path = tar_path(self._folder, shard)
