@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,13 @@ def test_a_slide_lost_while_training_is_counted(tmp_path: Path) -> None:
     assert lost["s00"] == ("training base", "no such file")
     assert lost["s05"][0] == "tissue"
     assert len(lost) == len(before.quarantined) + 1
+
+
+def test_a_slide_that_is_damaged_in_parts_is_used_and_named_once(tmp_path: Path) -> None:
+    tables = [write_slides(tmp_path / "slides")], [write_tissue(tmp_path / "tissue")]
+    for run in ("base", "next"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "damaged.tsv").write_text("s00\tdemo\t/s00.svs\t1 of 32\ns05\tdemo\t/s05.svs\tunused\n")
+    ledger = read_ledger(*tables, [tmp_path / "base", tmp_path / "next"])
+    assert replace(ledger, damaged=()) == read_ledger(*tables)
+    assert [(q.slide_id, q.stage, q.reason) for q in ledger.damaged] == [("s00", "training base", "1 of 32")]

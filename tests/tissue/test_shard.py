@@ -1,12 +1,16 @@
+import errno
 from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
 
 from midnight.config import Tissue
 from midnight.errors import MidnightError
+from midnight.tissue import openslides, shard
 from midnight.tissue.index import TissueRecord, read_index
-from midnight.tissue.shard import read_slides, segment_shard
+from midnight.tissue.shard import SlideRow, read_slides, segment_shard, segment_slide
+from tests.patience import Time
 from tests.tissue.small_slides import tissue_image, write_slide, write_table
 
 CONFIG = Tissue(workers=2)
@@ -124,3 +128,27 @@ def test_a_real_slide_without_resolution_takes_the_manifests(tmp_path: Path, rea
     record = records(tmp_path, [{"slide_id": "tcga", "path": path, "mpp": 0.5}])["tcga"]
     assert record.ok
     assert 1.5 < record.tissue_mm2 < 4.0
+
+
+def test_a_slide_that_is_away_for_the_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_slide(tmp_path / "slide.svs", tissue_image(600, 700, [(50, 50, 500, 500)]), 0.5)
+    left = iter(range(3))
+
+    def stale(where: str) -> openslide.OpenSlide:
+        if next(left, None) is None:
+            return openslides.open_slide(where)
+        raise openslides.unusable(OSError(errno.ESTALE, "Stale file handle"))
+
+    monkeypatch.setattr(shard, "open_slide", stale)
+    time, row = Time(), SlideRow("slide", str(path), "ok", "", None)
+    assert segment_slide(row, Tissue(), time.patience(600, [str(path)])).ok
+    assert 0 < time.now < 1
+    assert "stale file handle; waiting for it" in caplog.text
+
+
+def test_a_folder_that_stays_away_is_an_error_and_no_result(tmp_path: Path) -> None:
+    paths = [str(tmp_path / "away" / f"{number}.svs") for number in range(3)]
+    with pytest.raises(MidnightError, match="as for 3 of 3 files that were tried"):
+        segment_slide(SlideRow("0", paths[0], "ok", "", None), Tissue(), Time().patience(600, paths))

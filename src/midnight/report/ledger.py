@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midnight.report.scores import finite
 from midnight.slides.quarantine import read_statuses
-from midnight.tiles.quarantine import FILE, read_quarantine
+from midnight.tiles.quarantine import DAMAGED, FILE, read_quarantine
 from midnight.tissue.index import read_index
 
 
@@ -39,10 +39,11 @@ class CohortCount:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Counts per cohort and every quarantined slide."""
+    """Counts per cohort, every quarantined slide, and the slides that are used but for damaged places."""
 
     cohorts: tuple[CohortCount, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
+    damaged: tuple[Quarantined, ...] = ()
 
     @property
     def ok(self) -> int:
@@ -88,12 +89,25 @@ def read_ledger(slides: Iterable[Path], tissue: Iterable[Path], runs: Iterable[P
         cohort = found.setdefault(Path(path).parent.name, {})
         for slide_id, entry in _read_tissue(Path(path)).items():
             _merge(cohort, slide_id, entry)
+    runs = list(runs)
     for folder in runs:
         for lost in read_quarantine(Path(folder) / FILE):
             cohort = found.get(lost.cohort, {})
             if lost.slide_id in cohort:
                 _merge(cohort, lost.slide_id, _Slide(False, f"training {Path(folder).name}", lost.reason))
-    return _ledger(found)
+    return replace(_ledger(found), damaged=_damaged(found, [Path(folder) for folder in runs]))
+
+
+def _damaged(found: dict[str, dict[str, _Slide]], runs: Sequence[Path]) -> tuple[Quarantined, ...]:
+    """Slides that are damaged in parts, each once, by the first run that met it."""
+    met: dict[tuple[str, str], Quarantined] = {}
+    for folder in runs:
+        for slide in read_quarantine(folder / DAMAGED):
+            known = found.get(slide.cohort, {}).get(slide.slide_id)
+            if known and known.ok:
+                entry = Quarantined(slide.cohort, slide.slide_id, f"training {folder.name}", slide.reason)
+                met.setdefault((slide.cohort, slide.slide_id), entry)
+    return tuple(met[key] for key in sorted(met))
 
 
 def _merge(cohort: dict[str, _Slide], slide_id: str, entry: _Slide) -> None:

@@ -83,8 +83,10 @@ class Quarantine:
 
     def flush(self, free: Callable[[], bool] = lambda: False, at_once: bool = False) -> None:
         """Write what could not be written before; unless `at_once` only after a pause that grows to 30 s."""
+        if not self._pending:
+            return
         pause = min(0.5 * 2.0**self._failures, LONGEST_PAUSE)
-        if not self._pending or (not at_once and self._clock() - self._failed < pause):
+        if not at_once and self._clock() - self._failed < pause:
             return
         try:
             while self._pending:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from midnight.config.pipeline import Tissue
 from midnight.errors import MidnightError
+from midnight.outages import Patience
 from midnight.tissue.index import TissueRecord, write_records
 from midnight.tissue.mask import Mask, pack
 from midnight.tissue.openslides import open_slide
@@ -71,7 +72,7 @@ def segment_shard(slides: Path, config: Tissue, output: Path) -> None:
     """Find the tissue of every slide of a shard and write their records (see `TissueRecord`) as Parquet.
 
     A slide that can't be used becomes a quarantined record with its reason; slides that were quarantined before
-    keep theirs.
+    keep theirs. Slides that are away for the moment are waited for (see `midnight.outages`).
 
     Args:
         slides: the shard's slides table, a TSV with slide_id, path, status, reason and optionally mpp.
@@ -79,11 +80,12 @@ def segment_shard(slides: Path, config: Tissue, output: Path) -> None:
         output: Parquet file to write.
 
     Raises:
-        MidnightError: the table can't be read or the output can't be written.
+        MidnightError: the table can't be read, the slides stay away, or the output can't be written.
     """
     rows = read_slides(Path(slides))
+    patience = Patience(files=[row.path for row in rows if row.status == "ok"])
     with ThreadPoolExecutor(config.workers) as pool:
-        found = pool.map(lambda row: segment_slide(row, config), rows)
+        found = pool.map(lambda row: segment_slide(row, config, patience), rows)
         records = list(tqdm(found, total=len(rows), desc=f"tissue {Path(slides).stem}", unit="slide"))
     for record in _quarantined(records):
         log.warning("slide %s is quarantined: %s", record.slide_id, record.reason)
@@ -94,18 +96,34 @@ def _quarantined(records: list[TissueRecord]) -> Iterator[TissueRecord]:
     return (record for record in records if not record.ok)
 
 
-def segment_slide(row: SlideRow, config: Tissue) -> TissueRecord:
-    """The record of one slide: "ok" with its mask, or "quarantined" with the reason."""
+def segment_slide(row: SlideRow, config: Tissue, patience: Patience | None = None) -> TissueRecord:
+    """The record of one slide: "ok" with its mask, or "quarantined" with the reason.
+
+    Args:
+        row: the slide.
+        config: how its tissue is found.
+        patience: with which it is waited for when it is away for the moment; none if not given.
+
+    Raises:
+        MidnightError: it stays away, and others with it.
+    """
     blank = TissueRecord(row.slide_id, row.path, status=row.status, reason=row.reason)
     if row.status != "ok":
         return dataclasses.replace(blank, status="quarantined", reason=row.reason or f"status {row.status!r}")
     known = blank
-    try:
+
+    def find() -> TissueRecord:
+        nonlocal known
         with open_slide(row.path) as slide:
             known = _describe(blank, slide, row.mpp)
             return _with_tissue(known, slide, config)
+
+    try:
+        return (patience or Patience(0)).insist(find, row.path)
     except SlideError as error:
         reason = str(error)
+    except MidnightError:
+        raise
     except Exception as error:
         # Nothing that one odd file does may end a run over 12,000 of them; the log has the traceback.
         log.exception("slide %s", row.slide_id)

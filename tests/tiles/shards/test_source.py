@@ -1,7 +1,10 @@
 import copy
+import errno
 import itertools
+import os
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from midnight.tiles.shards.shard import tar_path
 from midnight.tiles.shards.source import ShardSource, open_source
 from midnight.tiles.shards.tileset import TileSet
 from midnight.tiles.stream import TileStream
+from tests.patience import Time
 from tests.tiles.shards.conftest import COUNT
 
 SHARES = {"demo": 1.0}
@@ -129,3 +133,30 @@ def test_hed_is_applied_when_tiles_are_read(drawn: Path, lossless: Tiles, crops:
         stream = TileStream({}, tiles, crops, 3, 4, source=open_source(drawn / "index.arrow", tiles, SHARES, 3))
         crops_of[sigma] = next(iter(stream))["global_crops"]
     assert not torch.equal(crops_of[0.0], crops_of[0.3])
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE])
+def test_faults_that_pass_are_waited_for_and_the_handle_is_opened_anew(
+    drawn: Path, lossless: Tiles, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    source = open_source(drawn / "index.arrow", replace(lossless, patience=600.0), SHARES, seed=3)
+    expected = [tile.pixels for tile in source.tiles(range(12))]
+    time = Time()
+    source._patience = time.patience()
+    monkeypatch.setattr(os, "pread", failing(os.pread, {9, 10}, number))
+    again = [tile.pixels for tile in source.tiles(range(12))]
+    assert all(np.array_equal(old, new) for old, new in zip(expected, again, strict=True))
+    assert time.now < 1
+    source.close()
+
+
+def failing(call: Callable[..., bytes], at: set[int], number: int) -> Callable[..., bytes]:
+    """The same call, of which some fail, by their number."""
+    calls = itertools.count(1)
+
+    def pread(*arguments: int) -> bytes:
+        if next(calls) in at:
+            raise OSError(number, os.strerror(number))
+        return call(*arguments)
+
+    return pread
