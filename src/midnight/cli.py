@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +11,22 @@ from typing import Any
 from midnight import __version__
 from midnight.config import CONFIG_DIR, Config, load_config, load_recipe, plain, read_yaml, recipe_names
 from midnight.errors import MidnightError
-from midnight.logs import leave_at_once
+from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
 
 Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a `MidnightError` is one line on standard error and exit status 1."""
+    """Run one command; a `MidnightError` is one line on standard error and exit status 1, Ctrl-C one and 130."""
     arguments = parser().parse_args(argv)
     leave_at_once()
     try:
-        arguments.run(arguments)
+        with sigterm_as_interrupt():
+            arguments.run(arguments)
+    except KeyboardInterrupt as interrupt:
+        status = end_of(interrupt)
+        sys.stdout.flush()
+        os._exit(status)  # without waiting for threads that are reading or downloading
     except MidnightError as error:
         sys.exit(f"midnight: error: {error}")
     except BrokenPipeError:

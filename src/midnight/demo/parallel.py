@@ -1,11 +1,14 @@
 """A few worker processes with a progress bar."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import joblib
 from tqdm import tqdm
+
+from midnight.children import obey_parent_only
 
 WORKERS = 2
 
@@ -22,11 +25,13 @@ def run_all(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], what:
         what: the bar's title.
         unit: what the bar counts.
     """
-    calls = (joblib.delayed(_single_threaded)(function, job) for job in jobs)
+    calls = (joblib.delayed(_single_threaded)(function, job, os.getpid()) for job in jobs)
     pool = joblib.Parallel(n_jobs=min(WORKERS, len(jobs)), backend="loky", return_as="generator")
     return list(tqdm(pool(calls), total=len(jobs), desc=what, unit=unit))
 
 
-def _single_threaded(function: Callable[..., Any], job: tuple[Any, ...]) -> Any:
+def _single_threaded(function: Callable[..., Any], job: tuple[Any, ...], parent: int) -> Any:
+    if os.getpid() != parent:
+        obey_parent_only(parent)
     cv2.setNumThreads(1)
     return function(*job)

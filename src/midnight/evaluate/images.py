@@ -4,7 +4,7 @@ import contextlib
 import importlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.entries import Task
 from midnight.evaluate.faults import check_jpegs, check_slides, explain, with_file
 from midnight.evaluate.quiet import threads
+from midnight.pools import thread_pool
 
 TRUSTED = ("eva.", "midnight.", "torchvision.")
 CHUNK_CACHE = 64 * 2**20
@@ -151,7 +152,7 @@ def load_batches(
     starts = range(start, len(images), batch_size)
     spans = [range(first, min(first + batch_size, len(images))) for first in starts]
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(workers)) if workers else None
+        pool = stack.enter_context(thread_pool(workers)) if workers else None
         waiting: deque[list[Future[Any]]] = deque()
         for number, span in enumerate(spans):
             if pool is None:

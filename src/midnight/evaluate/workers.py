@@ -1,11 +1,9 @@
 """Calls in forked processes of one thread each: what this process has imported is not imported again."""
 
 import contextlib
-import ctypes
+import functools
 import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,10 +11,10 @@ from typing import Any
 
 import torch
 
+from midnight.children import obey_parent_only
 from midnight.errors import MidnightError
 
 Call = Callable[[], Any]
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def run_calls(
@@ -39,7 +37,7 @@ def run_calls(
         yield from _run([*here, *forked], tell)
         return
     try:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _begin) as pool, _stop_at_error(pool):
+        with _pool(processes) as pool:
             waiting = {pool.submit(call) for call in forked}
             for future in waiting:
                 future.add_done_callback(lambda ended: ended.cancelled() or tell())
@@ -60,18 +58,24 @@ def _run(calls: Sequence[Call], tell: Callable[[], Any]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _stop_at_error(pool: ProcessPoolExecutor) -> Iterator[None]:
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Forked processes; after an error those calls are waited for that have begun, after Ctrl-C none."""
+    begin = functools.partial(_begin, os.getpid())
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), begin)
     try:
-        yield
+        yield pool
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
     except BaseException:
         pool.shutdown(cancel_futures=True)
         raise
+    pool.shutdown()
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """A worker's start: one thread, no GPU, and no life after the parent's."""
+    obey_parent_only(parent, terminable=True)  # a broken pool sends SIGTERM
     torch.set_num_threads(1)
     # torch's optimizers ask the GPU about graphs where they see one; without NVML the parent's count would be theirs.
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from midnight.config import Cohort, Gdc
 from midnight.errors import ConfigError, ServiceError
+from midnight.pools import thread_pool
 from midnight.slides.download import UnreachableError, disk_full, download, partial_path, size_of, slide_path
 from midnight.slides.gdc import GdcClient
 from midnight.slides.manifest import read_header, read_manifest, shard_slides, write_manifest
@@ -117,7 +118,7 @@ def fetch_gdc(slides: Sequence[Slide], gdc: Gdc, raw_dir: Path) -> list[SlideSta
     client = GdcClient(gdc)
     done: dict[str, SlideStatus] = {}
     unreachable: dict[str, str] = {}
-    with _progress(slides, raw_dir) as bar, ThreadPoolExecutor(gdc.parallel, "download") as pool:
+    with _progress(slides, raw_dir) as bar, thread_pool(gdc.parallel, "download") as pool:
         progress = Progress(bar)
         jobs = {pool.submit(_fetch_one, client, slide, raw_dir, progress): slide for slide in slides}
         try:
@@ -125,7 +126,6 @@ def fetch_gdc(slides: Sequence[Slide], gdc: Gdc, raw_dir: Path) -> list[SlideSta
                 _collect(client, jobs[job], job, done, unreachable)
         except BaseException:
             client.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
             raise
     if len(unreachable) == len(slides):
         cause = next(iter(unreachable.values()))

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from midnight.config.pipeline import Tissue
 from midnight.errors import MidnightError
 from midnight.outages import Patience
+from midnight.pools import thread_pool
 from midnight.tissue.index import TissueRecord, write_records
 from midnight.tissue.mask import Mask, pack
 from midnight.tissue.openslides import open_slide
@@ -84,7 +84,7 @@ def segment_shard(slides: Path, config: Tissue, output: Path) -> None:
     """
     rows = read_slides(Path(slides))
     patience = Patience(files=[row.path for row in rows if row.status == "ok"])
-    with ThreadPoolExecutor(config.workers) as pool:
+    with thread_pool(config.workers) as pool:
         found = pool.map(lambda row: segment_slide(row, config, patience), rows)
         records = list(tqdm(found, total=len(rows), desc=f"tissue {Path(slides).stem}", unit="slide"))
     for record in _quarantined(records):

@@ -6,6 +6,7 @@ shard (10,000 tiles, under a minute) again. Within and between shards the same p
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import joblib
 import pyarrow as pa
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from midnight.children import obey_parent_only
 from midnight.errors import MidnightError
 from midnight.logs import setup
 from midnight.tiles.shards.plan import check_space
@@ -54,7 +56,7 @@ def draw_job(
         check_space(tile_set, folder, plan)
         _remove_leftovers(folder, missing)
         calls = [
-            joblib.delayed(_draw_shards)(tile_set, dict(indexes), folder, share, key)
+            joblib.delayed(_draw_shards)(tile_set, dict(indexes), folder, share, key, os.getpid())
             for worker in range(workers)
             if (share := missing[worker::workers])
         ]
@@ -69,8 +71,12 @@ def draw_job(
     write_table(pa.concat_tables(tables).replace_schema_metadata({KEY: key}), output)
 
 
-def _draw_shards(tile_set: TileSet, indexes: Mapping[str, Path], folder: Path, shards: list[int], key: str) -> None:
-    """What one process does."""
+def _draw_shards(
+    tile_set: TileSet, indexes: Mapping[str, Path], folder: Path, shards: list[int], key: str, parent: int
+) -> None:
+    """What one process does: the one with the number `parent`, or one that it started."""
+    if os.getpid() != parent:
+        obey_parent_only(parent)
     cv2.setNumThreads(1)
     if not logging.getLogger().handlers:
         setup()
