@@ -1,7 +1,9 @@
 """Training runs as users start them: real processes, real slides, real signals."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,14 +48,30 @@ def command(job: Path) -> list[str]:
     return [sys.executable, "-m", "midnight.ssl.launch", str(job)]
 
 
-def launched(job: Path, arguments: list[str] | None = None) -> "subprocess.Popen[str]":
+def launched(job: Path | None, arguments: list[str] | None = None) -> "subprocess.Popen[str]":
+    """A process with a process group of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(arguments or command(job), env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments or command(job or Path()),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def answers(process: "subprocess.Popen[str]", number: int = signal.SIGUSR1) -> bool:
+    """Whether a process handles this signal by now."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+        return bool(caught >> (number - 1) & 1)
+    return False
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Status and standard error of a process that is given 120 s."""
-    _, errors = process.communicate(timeout=120)
+    """Status and standard error of a process that is given 400 s."""
+    _, errors = process.communicate(timeout=400)
     return process.returncode, errors
 
 
@@ -71,7 +89,7 @@ def lines(job: Path) -> list[dict[str, Any]]:
 def wait_for_step(job: Path, step: int, process: "subprocess.Popen[str]") -> None:
     """Until that many micro-steps are logged."""
     path = job.parent / "run" / "metrics.jsonl"
-    logged = comes_true(lambda: path.exists() and len(path.read_text().splitlines()) >= step, process)
+    logged = comes_true(lambda: path.exists() and len(path.read_text().splitlines()) >= step, process, seconds=400)
     assert logged, process.communicate()[1] if process.poll() is not None else path
 
 

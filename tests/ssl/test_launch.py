@@ -181,6 +181,11 @@ def test_what_statuses_mean() -> None:
         _judge([75, 75], ["stopped by SIGTERM", "stopped by another"])
     with pytest.raises(StoppedError):
         _judge([-15, -15], [])
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):  # the other was late, and ended by the launcher
+        _judge([None, 75], ["stopped by SIGTERM"])
+    with pytest.raises(MidnightError, match="the disk hangs") as caught:
+        _judge([75, 1], ["the disk hangs"])
+    assert not isinstance(caught.value, StoppedError)
     with pytest.raises(MidnightError, match="process 1 of 2 was killed by SIGKILL"):
         _judge([1, -9], ["RuntimeError: connection closed by peer"])
     with pytest.raises(MidnightError, match=r"^disk full$"):

@@ -1,7 +1,7 @@
 import itertools
-import multiprocessing
 import os
-import signal
+import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 
 from midnight.config import HsvFilter, Recipe
 from midnight.errors import MidnightError
+from midnight.ssl.crew import Patience
 from midnight.ssl.loader import tile_loader
 from midnight.tiles.quarantine import FILE, read_quarantine
 from midnight.tissue.index import training_slides
 from tests.ssl.tiny import tiny_recipe, train_tiny
 from tests.tissue.small_slides import make_index, tissue_image, write_slide
+from tests.waiting import comes_true
 
 TILES = {"size": 32, "mpps": [0.5, 1.0]}
 
@@ -67,14 +69,46 @@ def test_an_error_reaches_the_trainer_as_one_line_and_ends_the_workers(index: Pa
 
 
 def test_a_killed_worker_is_one_line_too(index: Path) -> None:
+    before = children()
     batches = iter(tile_loader(recipe(2), {"c": (index, 1.0)})(0))
     next(batches)
-    for child in multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGKILL)
+    for child in children():
+        if child not in before:
+            child.kill()
     with pytest.raises(MidnightError, match=r"a data-loading process died: .*lower training\.workers") as caught:
         for _ in range(100):
             next(batches)
     assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_hangs_in_a_slide_is_replaced_and_the_batches_are_the_same(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The slides as a whole go away: a named pipe, whose opening waits for a writer as a dead mount's would."""
+    patience = Patience(tell=0.1, replace=0.5, replacements=1000)
+    monkeypatch.setattr("midnight.ssl.loader.Patience", lambda replace: patience)
+    expected = list(itertools.islice(tile_loader(recipe(0), {"c": (index, 1.0)})(0), 10))
+    slides = [Path(slide.path) for slide in training_slides(index)]
+    for slide in slides:
+        slide.rename(slide.with_suffix(".away"))
+        os.mkfifo(slide)
+    batches = iter(tile_loader(recipe(2), {"c": (index, 1.0)})(0))
+    found = []
+    back = threading.Thread(target=lambda: put_back(slides, caplog))
+    back.start()
+    for wanted in expected:
+        found.append(next(batches))
+        assert all(torch.equal(found[-1][name], wanted[name]) for name in wanted)
+    batches.close()  # type: ignore[attr-defined]
+    back.join()
+    assert re.search(r"worker 0 \(process \d+, waiting\) is reading \S+s[01]\.svs \(mount .*it was killed", caplog.text)
+
+
+def put_back(slides: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    """Once a process was replaced, the slides can be read again, by those that come after."""
+    assert comes_true(lambda: "it was killed" in caplog.text)
+    for slide in slides:
+        slide.with_suffix(".away").rename(slide)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

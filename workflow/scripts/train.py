@@ -1,8 +1,10 @@
 from pathlib import Path
 
 from midnight.logs import redirect
+from midnight.ssl.signals import stop_on_signals
 
-with redirect(snakemake.log[0]):
+# Signals are answered from here on, before all that takes long.
+with redirect(snakemake.log[0]), stop_on_signals():
     from midnight.config import Recipe, build, load_config
     from midnight.ssl.attempts import attempted
     from midnight.ssl.job import FILE, Job, write_job

@@ -170,6 +170,9 @@ class Training:
     probe_every: int = key(2500, "micro-steps between kNN probes, for the curves only; 0: none [our choice]", minimum=0)
     probe_tiles: int = key(2048, "labelled tiles of the probe, of all processes [our choice]", minimum=2)
     workers: int = key(8, "data-loading processes per GPU, 0 = in the main one [our choice]", minimum=0)
+    stall_seconds: float = key(
+        300.0, "without a sign of life, after which a data-loading process is replaced [our choice]", exclusiveMinimum=0
+    )
     augment: Literal["cpu", "device"] = key("cpu", "where crops are made: workers, or the GPU [our choice]")
     max_nonfinite: int = key(5, "consecutive non-finite losses before the run stops [our choice]", minimum=0)
 

@@ -19,6 +19,7 @@ BOOKKEEPING = (
     "probe_every",
     "probe_tiles",
     "workers",
+    "stall_seconds",
     "max_nonfinite",
     "sharding",
 )

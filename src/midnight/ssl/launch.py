@@ -4,8 +4,10 @@
     torchrun --nproc-per-node 8 -m midnight.ssl.launch JOB.json                 this process is one of torchrun's
     srun --kill-on-bad-exit=1 python -m midnight.ssl.launch JOB.json            one of Slurm's; MASTER_ADDR exported
 
-The status is 0 at the end, 75 (EX_TEMPFAIL) after a SIGTERM or SIGUSR1 with all saved: run it again; 1 after an error,
-with one line on standard error.
+The status is 0 at the end, 75 (EX_TEMPFAIL) after Ctrl-C, SIGTERM or SIGUSR1 with all saved: run it again; 1 after an
+error, with one line on standard error.
+
+torch is imported by the functions that use it: signals have to be answered from the first moment on.
 """
 
 import argparse
@@ -17,15 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 from midnight.config import Recipe
 from midnight.errors import ConfigError, MidnightError
 from midnight.logs import setup
-from midnight.ssl import runtime
 from midnight.ssl.job import Job, read_job
-from midnight.ssl.processes import end_with_launcher, run_processes, tell
+from midnight.ssl.processes import end_with_launcher, launched, run_processes, tell
+from midnight.ssl.signals import StoppedByOtherError, stop_on_signals
 
 log = logging.getLogger(__name__)
 NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
@@ -65,6 +64,11 @@ def process_group(environment: Mapping[str, str] | None = None) -> Iterator[None
     if not found:
         yield
         return
+    import torch
+    import torch.distributed as dist
+
+    from midnight.ssl import runtime
+
     os.environ.update(found)
     gpu = torch.cuda.is_available()
     try:
@@ -87,13 +91,22 @@ def start(path: Path) -> None:
         MidnightError: see `midnight.ssl.trainer.train`; or this machine has too few GPUs or cores.
     """
     job = read_job(path)
-    if place(os.environ) or job.recipe.training.gpus == 1:
-        end_with_launcher()
-        with process_group():
-            _run_or_tell(job)
-    else:
-        check_machine(job.recipe)
-        run_processes(path, job.recipe.training.gpus)
+    with stop_on_signals(speaks=_speaks(os.environ)) as stop:
+        if place(os.environ) or job.recipe.training.gpus == 1:
+            end_with_launcher()
+            import midnight.ssl.trainer  # noqa: F401  (takes seconds, in which one may be told to stop)
+
+            stop.check(str(job.output))
+            with process_group():
+                _run_or_tell(job)
+        else:
+            check_machine(job.recipe)
+            run_processes(path, job.recipe.training.gpus, stop)
+
+
+def _speaks(environment: Mapping[str, str]) -> bool:
+    """Whether this process tells the person that it was told to stop: one of those that do the same is enough."""
+    return not launched() and environment.get("RANK", environment.get("SLURM_PROCID", "0")) == "0"
 
 
 def check_machine(recipe: Recipe) -> None:
@@ -102,6 +115,8 @@ def check_machine(recipe: Recipe) -> None:
     Raises:
         ConfigError: it hasn't.
     """
+    import torch
+
     asked, gpus = recipe.training.gpus, torch.cuda.device_count()
     room, what = (gpus, "GPUs") if gpus else (max(2, len(os.sched_getaffinity(0))), "CPU cores and no GPU")
     if asked > room:
@@ -133,12 +148,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m midnight.ssl.launch", description="Train one run.")
     parser.add_argument("job", type=Path, help="file written by the workflow: models/RUN/job.json")
     arguments = parser.parse_args(argv)
-    setup()
-    try:
-        start(arguments.job)
-    except MidnightError as error:
-        print(f"midnight: error: {error}", file=sys.stderr)
-        return error.status
+    with stop_on_signals(speaks=_speaks(os.environ)):
+        setup()
+        try:
+            start(arguments.job)
+        except MidnightError as error:
+            print(f"midnight: error: {error}", file=sys.stderr)
+            return error.status
     return 0
 
 
@@ -146,6 +162,8 @@ def _run_or_tell(job: Job) -> None:
     """Run; tell of an error before the others notice that this process is gone, so that it is known as the cause."""
     try:
         run(job)
+    except StoppedByOtherError:
+        raise  # the other tells why
     except MidnightError as error:
         tell(str(error))
         raise

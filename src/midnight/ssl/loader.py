@@ -1,26 +1,40 @@
 """Batches of crops from slides."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from midnight.config import Recipe
 from midnight.errors import MidnightError
+from midnight.logs import warn
 from midnight.ssl import distributed
+from midnight.ssl.crew import POLL, Crew, Patience
+from midnight.ssl.mounts import mount_of
+from midnight.tiles.reading import Slot, tell_in
 from midnight.tiles.shards.source import open_source
 from midnight.tiles.source import TileSource
 from midnight.tiles.stream import TileStream
 
-Batches = Iterable[Mapping[str, Tensor]]
+log = logging.getLogger(__name__)
+Batch = Mapping[str, Tensor]
+Batches = Iterable[Batch]
 Loader = Callable[[int], Batches]
 """From the first micro-step to the batches from there on; the seam by which tests bring their own data."""
+PINNED = 2
+"""Batches ready in memory from which a GPU can fetch them by itself."""
 
-# Batches that each worker holds ready: enough for the spread between slow slides and fast ones.
-PREFETCH = 4
+
+def never() -> bool:
+    """Nobody tells this run to stop."""
+    return False
 
 
 def tile_loader(
@@ -28,6 +42,7 @@ def tile_loader(
     cohorts: Mapping[str, tuple[Path, float]],
     quarantine: Path | None = None,
     source: TileSource | None = None,
+    stop: Callable[[], bool] = never,
 ) -> Loader:
     """Batches of this process's tiles, the same whatever the number of worker processes.
 
@@ -38,7 +53,9 @@ def tile_loader(
         cohorts: index of slides and share of the tiles, by name.
         quarantine: file in which slides are recorded that turn out unreadable.
         source: where tiles come from, if not from the cohorts' slides.
+        stop: whether the run was told to stop; a batch that does not come is then not waited for.
     """
+    patience = Patience(replace=recipe.training.stall_seconds)
 
     def batches(start_step: int) -> Batches:
         stream = TileStream(
@@ -54,7 +71,7 @@ def tile_loader(
             quarantine=quarantine,
             source=source,
         )
-        return _one_line_errors(worker_batches(stream, recipe.training.workers))
+        return worker_batches(stream, recipe.training.workers, patience, stop)
 
     return batches
 
@@ -80,35 +97,105 @@ def tile_source(recipe: Recipe, cohorts: Mapping[str, tuple[Path, float]], drawn
     return open_source(drawn, recipe.tiles, {name: share for name, (_, share) in cohorts.items()}, recipe.seed)
 
 
-def worker_batches(stream: TileStream, workers: int) -> Iterator[Mapping[str, Tensor]]:
-    """The stream's batches, made by `workers` processes (0: by this one), which end with the iterator."""
-    loader = DataLoader(
-        stream,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=PREFETCH if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    batches = iter(loader)
+def worker_batches(
+    stream: TileStream, workers: int, patience: Patience, stop: Callable[[], bool] = never
+) -> Generator[Batch, None, None]:
+    """The stream's batches, made by `workers` processes (0: by this one), which end with the iterator.
+
+    Raises:
+        MidnightError: see `midnight.ssl.crew.Crew.take`.
+    """
+    if not workers:
+        return told_of_stalls(stream.batches(stream.start_step, 1), patience.tell)
+    if not torch.cuda.is_available():
+        return _taken(stream, workers, patience, stop, lambda size: torch.empty(size, dtype=torch.uint8))
+    device = torch.cuda.current_device()
+
+    def pinned(size: int) -> Tensor:
+        torch.cuda.set_device(device)  # in this thread
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+    return ahead(lambda ended: _taken(stream, workers, patience, lambda: stop() or ended(), pinned), PINNED)
+
+
+def _taken(
+    stream: TileStream,
+    workers: int,
+    patience: Patience,
+    stop: Callable[[], bool],
+    empty: Callable[[int], Tensor],
+) -> Generator[Batch, None, None]:
+    crew = Crew(stream, workers, patience, stop, empty)
     try:
-        yield from batches
+        for step in itertools.count(stream.start_step):
+            yield crew.take(step)
     finally:
-        # Not left to the garbage collector: after an error the traceback keeps the iterator and its processes.
-        if workers:
-            batches._shutdown_workers()  # type: ignore[attr-defined]
+        crew.close()
 
 
-def _one_line_errors(batches: Iterator[Mapping[str, Tensor]]) -> Batches:
-    """Errors as one line: that of a worker comes with its traceback as the message, a dead worker as RuntimeError."""
+def ahead(
+    make: Callable[[Callable[[], bool]], Generator[Batch, None, None]], depth: int
+) -> Generator[Batch, None, None]:
+    """What `make` gives, by a thread that is up to `depth` batches ahead.
+
+    Args:
+        make: of a function that says whether the batches are no longer wanted.
+        depth: batches held ready.
+    """
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+    ended = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=POLL)
+                return
+
+    def run() -> None:
+        try:
+            with contextlib.closing(make(ended.is_set)) as batches:
+                for batch in batches:
+                    put(batch)
+                    if ended.is_set():
+                        return
+            put(None)
+        except Exception as error:  # to be raised where the batches are used
+            put(error)
+
+    thread = threading.Thread(target=run, name="batches", daemon=True)
+    thread.start()
     try:
-        yield from batches
-    except MidnightError as error:
-        text = str(error).strip().splitlines()[-1]
-        raise MidnightError(re.sub(r"^(midnight\.[\w.]+: )", "", text)) from error
-    except (RuntimeError, EOFError, ConnectionError) as error:  # the last two: it died while it handed over a batch
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MidnightError(
-            f"a data-loading process died: {reason}; mostly memory: lower training.workers or tiles.max_open_slides"
-        ) from error
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        thread.join()
+
+
+def told_of_stalls(batches: Generator[Batch, None, None], seconds: float) -> Generator[Batch, None, None]:
+    """The same, made by this process; while one is waited for so long, a line says which slide is read."""
+    slot, waiting, ended = Slot(), [0.0], threading.Event()
+    tell_in(slot)
+
+    def watch() -> None:
+        told = 0.0
+        while not ended.wait(min(seconds, 1.0) / 4):
+            since, now = waiting[0], time.monotonic()
+            if since and now - max(since, told) >= seconds:
+                told, path = now, slot.read()[1]
+                warn(log, f"no batch for {now - since:.0f} s: this process is reading {path}{mount_of(path)}")
+
+    thread = threading.Thread(target=watch, name="stalls", daemon=True)
+    thread.start()
+    try:
+        waiting[0] = time.monotonic()
+        for batch in batches:
+            waiting[0] = 0.0
+            yield batch
+            waiting[0] = time.monotonic()
+    finally:
+        ended.set()
+        thread.join()
+        batches.close()

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from midnight.children import signals_held
 from midnight.errors import MidnightError
-from midnight.ssl.signals import SIGNALS, StoppedError
+from midnight.ssl.signals import SIGNALS, StoppedError, StopRequest
 
 log = logging.getLogger(__name__)
 ERRORS = "MIDNIGHT_ERRORS"
@@ -29,6 +30,11 @@ POLL = 0.1
 STOPPED = (StoppedError.status, *(-number for number in SIGNALS))
 """Statuses after a request to stop; a signal's own where it came before training began or after it ended."""
 Process = subprocess.Popen[bytes]
+
+
+def launched() -> bool:
+    """Whether `run_processes` started this process."""
+    return ERRORS in os.environ
 
 
 def tell(line: str) -> None:
@@ -50,12 +56,14 @@ def end_with_launcher() -> None:
             pass
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if ERRORS in os.environ:
+    if launched():
         threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
-def run_processes(job: Path, count: int) -> None:
+def run_processes(job: Path, count: int, stop: StopRequest) -> None:
     """Run `count` processes of the job on this machine and wait for them; signals to stop are passed on to them.
+
+    At the third Ctrl-C they are killed.
 
     They meet at a port of the loopback interface, which this process holds.
 
@@ -65,11 +73,12 @@ def run_processes(job: Path, count: int) -> None:
     """
     from torch.distributed import TCPStore
 
+    stop.check(str(job))
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     with tempfile.TemporaryDirectory(prefix="midnight-") as folder:
         errors = Path(folder) / "errors"
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-        with _started(job, count, meeting | {ERRORS: str(errors)}) as processes, _passed_on(processes):
+        with _started(job, count, meeting | {ERRORS: str(errors)}) as processes, _passed_on(processes, stop):
             codes = _wait(processes)
         told = errors.read_text(encoding="utf-8").splitlines() if errors.exists() else []
     _judge(codes, told)
@@ -86,7 +95,8 @@ def _started(job: Path, count: int, variables: dict[str, str]) -> Iterator[list[
         for rank in range(count):
             variables = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             command = [sys.executable, "-m", "midnight.ssl.launch", str(job)]
-            processes.append(subprocess.Popen(command, env=variables, stdin=subprocess.PIPE))
+            with signals_held():  # until `stop_on_signals` there
+                processes.append(subprocess.Popen(command, env=variables, stdin=subprocess.PIPE))
         yield processes
     finally:
         for process in processes:
@@ -96,17 +106,29 @@ def _started(job: Path, count: int, variables: dict[str, str]) -> Iterator[list[
 
 
 @contextlib.contextmanager
-def _passed_on(processes: Sequence[Process]) -> Iterator[None]:
-    """Within the block the signals that ask for a stop go to the processes."""
+def _passed_on(processes: Sequence[Process], stop: StopRequest) -> Iterator[None]:
+    """Within the block the signals that ask for a stop go to the processes, also one that came before."""
+    give_up = stop.give_up
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in processes:
             process.send_signal(number)
+        stop.note(number)
 
+    def kill() -> None:
+        for process in processes:
+            process.kill()
+        give_up()
+
+    stop.give_up = kill
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    if stop.received is not None:
+        for process in processes:
+            process.send_signal(stop.received)
     try:
         yield
     finally:
+        stop.give_up = give_up
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -131,7 +153,8 @@ def _judge(codes: Sequence[int | None], told: Sequence[str]) -> None:
     killed = {rank: signal.Signals(-code).name for rank, code in enumerate(codes) if code is not None and code < 0}
     if all(code == 0 for code in codes):
         return
-    if all(code in STOPPED for code in codes):
+    ended = [code for code in codes if code is not None]  # the others, late after a stop, were ended by this process
+    if all(code in STOPPED for code in ended):
         raise StoppedError(told[0] if told else "stopped; run again to go on")
     if killed:
         rank, name = next(iter(killed.items()))

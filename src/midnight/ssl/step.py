@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from midnight.config import Crops, Loss
+from midnight.config import Crops, Loss, Recipe
 from midnight.ssl.backbone import Features
 from midnight.ssl.loss.dino import dino_loss
 from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
@@ -90,6 +90,15 @@ def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: tor
         _send(masks, device),
         _send(hidden_rows(masks), device),
     )
+
+
+def blank(recipe: Recipe) -> dict[str, Tensor]:
+    """A batch as a loader gives it, all black."""
+    crops, count, side = recipe.crops, recipe.training.batch_size, recipe.tiles.size
+    if recipe.training.augment == "device":
+        return {"tiles": torch.zeros(count, side, side, 3, dtype=torch.uint8), "index": torch.zeros(count).long()}
+    shapes = {"global_crops": (2, crops.global_size), "local_crops": (crops.n_local, crops.local_size)}
+    return {name: torch.zeros(count, n, 3, s, s, dtype=torch.uint8) for name, (n, s) in shapes.items()}
 
 
 def _send(values: Tensor, device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 import yaml
@@ -26,6 +26,7 @@ from midnight.config import Mlflow, Recipe
 from midnight.errors import MidnightError
 from midnight.ssl import distributed, runtime
 from midnight.ssl.checkpoint import Checkpoint, Checkpoints
+from midnight.ssl.crew import StalledError
 from midnight.ssl.export import HEADS, export_teacher, save_weights
 from midnight.ssl.float8 import use_float8
 from midnight.ssl.identity import resolved_config, run_key
@@ -38,8 +39,8 @@ from midnight.ssl.probe import Probe, open_probe
 from midnight.ssl.samples import CropSamples
 from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
-from midnight.ssl.signals import StoppedError, StopRequest, stop_on_signals
-from midnight.ssl.step import Losses, compute_losses, prepare
+from midnight.ssl.signals import StoppedByOtherError, StoppedError, StopRequest, stop_on_signals
+from midnight.ssl.step import Losses, blank, compute_losses, prepare
 from midnight.ssl.tracking import Tracker
 from midnight.ssl.weights import initialise, load_heads
 from midnight.tiles.device import DeviceAugment
@@ -80,7 +81,8 @@ def train(
 
     Raises:
         MidnightError: the recipe can't be run, the data end, the disk is full, or losses stay non-finite.
-        StoppedError: a SIGTERM or SIGUSR1 came, and a checkpoint was saved.
+        StoppedError: Ctrl-C, SIGTERM or SIGUSR1 came, and a checkpoint was saved.
+        StalledError: batches no longer come, and a checkpoint was saved.
     """
     output = Path(output)
     source = None if loader else tile_source(recipe, cohorts, drawn)
@@ -98,7 +100,10 @@ def train(
         try:
             inputs = {name: index for name, (index, _) in cohorts.items()}
             probe = open_probe(recipe, inputs, manifests or {}, output, device)
-            trainer.run(loader or tile_loader(recipe, cohorts, output / QUARANTINED, source), tracker, probe)
+            if not distributed.active():  # several ask each other at their first optimizer step
+                stop.check(str(output))
+            found = loader or tile_loader(recipe, cohorts, output / QUARANTINED, source, lambda: bool(stop))
+            trainer.run(found, tracker, probe)
             trainer.export(data, inputs | ({"predrawn tiles": drawn} if drawn else {}))
             status = "FINISHED"
         finally:
@@ -128,7 +133,9 @@ class Trainer:
         self.seconds = 0.0
         self.logged = 0, 0.0  # step and clock of the last line of metrics
         self.samples: CropSamples | None = None
-        self.told_to_stop = self.writing = False  # as all processes agreed at the last optimizer step
+        # as all processes agreed at the last optimizer step
+        self.told_to_stop = self.writing = self.abandoned = False
+        self.ending: MidnightError | None = None  # why this process has no more batches
         self.unhealthy = torch.zeros((), device=device)  # non-finite losses since the last optimizer step
         saved = self.checkpoints.newest()
         if saved is None:
@@ -142,6 +149,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.student, recipe.optimizer)
         if saved is not None:
             self._restore(saved)
+        self.stepped = self.saved = self.step  # micro-steps done at the last optimizer step, at the last checkpoint
 
     def run(self, loader: Loader, tracker: Tracker | None, probe: Probe | None = None) -> None:
         """All micro-steps that are left."""
@@ -157,10 +165,12 @@ class Trainer:
             self.logged = self.step, time.monotonic()
             while self.step < training.iterations:
                 values = values_at(self.recipe, self.step, distributed.world())
-                losses = self.micro_step(next(batches), values)
+                losses = self.micro_step(self._next(batches), values)
                 self.step += 1
                 boundary = self._at_boundary(self.step)
                 norm = self.optimizer_step(values) if boundary else math.nan
+                if self.abandoned:
+                    self._abandon()
                 bar.update()
                 probing = probe is not None and probe.due(self.step)
                 if probing or self.step % training.log_every == 0 or self.step in (1, training.iterations):
@@ -186,7 +196,7 @@ class Trainer:
         runtime.seed_step(recipe.seed, self.step)
         if self.augment is not None:
             raw = self.augment(raw["tiles"].to(self.device, non_blocking=True), raw["index"])
-        if self.samples is not None:
+        if self.samples is not None and self.ending is None:
             self.samples.look(raw, self.step)
         batch = prepare(raw, self._masks(len(raw["global_crops"])), recipe.crops, self.device)
         with runtime.autocast(self.device, recipe.training):
@@ -208,6 +218,8 @@ class Trainer:
         """
         distributed.average_gradients(self.student)
         norm = self._agree(clip_gradients(self.student, self.recipe.optimizer.clip_grad))
+        if self.abandoned:
+            return norm
         if math.isfinite(norm):
             apply_schedule(self.optimizer, values)
             self.optimizer.step()
@@ -216,19 +228,58 @@ class Trainer:
         else:
             self._skip()
         self.optimizer.zero_grad(set_to_none=True)
+        self.stepped = self.step
         return norm
+
+    def _next(self, batches: Generator[Mapping[str, Tensor], None, None]) -> Mapping[str, Tensor]:
+        """The next batch. Where none comes any more, a blank one up to the optimizer step, which then is not made:
+
+        the other processes wait in the losses, and can't be told before.
+
+        Raises:
+            StoppedError, StalledError: there are no other processes.
+        """
+        if self.ending is None:
+            try:
+                return next(batches)
+            except (StoppedError, StalledError) as error:
+                self.ending = error
+        if not distributed.active():
+            self._abandon()
+        return blank(self.recipe)
+
+    def _abandon(self) -> NoReturn:
+        """Go back to the last optimizer step, which is what all weights still are, save that and end the run.
+
+        Raises:
+            StoppedError, StalledError: always.
+        """
+        self.step = self.stepped
+        if self.step > self.saved and self.consecutive == 0:
+            self.save()
+        self.checkpoints.finish()
+        where = f"saved at step {self.saved}" if self.saved else "before anything was to be saved"
+        if isinstance(self.ending, StalledError):
+            raise StalledError(f"{self.output}: {self.ending}; {where}: then run again to go on") from self.ending
+        raise self._stopped(where)
+
+    def _stopped(self, where: str) -> StoppedError:
+        if self.stop.received is None and self.ending is None:
+            return StoppedByOtherError(f"{self.output}: stopped by another process, {where}; run again to go on")
+        name = self.stop.received.name if self.stop.received else "a signal"
+        return StoppedError(f"{self.output}: stopped by {name}, {where}; run again to go on from there")
 
     def _agree(self, norm: Tensor) -> float:
         """The gradients' norm, NaN if a loss was non-finite on any process; also brings the processes' flags together.
 
         The only place of an optimizer step that waits for the device.
         """
-        own = [float(bool(self.stop)), float(self.checkpoints.writing())]
+        own = [float(bool(self.stop)), float(self.checkpoints.writing()), float(self.ending is not None)]
         flags = [self.unhealthy, *(torch.full((), value, device=self.device) for value in own)]
         values = torch.stack([*distributed.all_sum(torch.stack(flags)), norm.float()]).tolist()
         self.unhealthy.zero_()
-        self.told_to_stop, self.writing = values[1] > 0, values[2] > 0
-        return math.nan if values[0] else float(values[3])
+        self.told_to_stop, self.writing, self.abandoned = (value > 0 for value in values[1:4])
+        return math.nan if values[0] else float(values[4])
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -290,13 +341,13 @@ class Trainer:
         if self.told_to_stop or self.step >= self.recipe.training.iterations:
             self.checkpoints.finish()
         if self.told_to_stop and self.step < self.recipe.training.iterations:
-            name = self.stop.received.name if self.stop.received else "another process"
-            raise StoppedError(f"{self.output}: stopped by {name} at step {self.step}; run again to go on from there")
+            raise self._stopped(f"saved at step {self.saved}")
 
     def save(self) -> None:
         """Start to write a checkpoint of everything that the rest of the run depends on."""
         counters = {"skipped": self.skipped, "consecutive": self.consecutive, "seconds": self.seconds}
         self.checkpoints.start(self.step, training_tensors(self.student, self.teacher, self.optimizer), counters)
+        self.saved = self.step
 
     def export(self, data: str, inputs: Mapping[str, Path]) -> None:
         """Write the teacher, and its heads for a post-training."""

@@ -40,7 +40,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import get_worker_info
 
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
@@ -119,7 +118,6 @@ class SharedReads(OnlineSource):
         self._side = read_side(tiles)
         self._per_step = per_step
         self._held: dict[tuple[int, int], Held] = {}
-        self._told = False
 
     def tiles(self, indexes: Sequence[int]) -> list[DrawnTile]:
         """The tiles of these sample numbers.
@@ -127,7 +125,6 @@ class SharedReads(OnlineSource):
         Raises:
             MidnightError: no tile of 64 slides drawn one after the other was accepted.
         """
-        self._tell()
         return [self._tile(index) for index in indexes]
 
     def _tile(self, index: int) -> DrawnTile:
@@ -150,16 +147,15 @@ class SharedReads(OnlineSource):
         super().close()
         self._held.clear()
 
-    def _tell(self) -> None:
-        info = get_worker_info()
-        if info and info.id == 0 and not self._told and self._lanes % info.num_workers:
+    def check_workers(self, workers: int) -> None:
+        """Log a warning where so many processes share the batches that several decode the same reads."""
+        if self._lanes % workers:
             log.warning(
                 "training.workers: %d does not divide %d, so several workers decode the same reads; take %s",
-                info.num_workers,
+                workers,
                 self._lanes,
                 ", ".join(str(number) for number in range(1, self._lanes + 1) if self._lanes % number == 0),
             )
-        self._told = True
 
 
 def read_tiles(drawer: TileDrawer, number: int, count: int, side: int) -> list[DrawnTile]:

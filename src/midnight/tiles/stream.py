@@ -13,7 +13,7 @@ a worker with it, not the run.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -108,16 +108,33 @@ class TileStream(IterableDataset[Batch]):
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         if info:
             cv2.setNumThreads(0)
+        yield from self.batches(self.start_step + worker, workers)
+
+    def batches(
+        self, first: int, every: int, memory: Callable[[], Batch] | None = None
+    ) -> Generator[Batch, None, None]:
+        """The batches first, first + every, … without end.
+
+        Args:
+            first: number of the first batch.
+            every: 1, or the number of processes that share the batches.
+            memory: gives where the pixels of the next batch are written, as in `shapes`; None: memory of its own.
+
+        Raises:
+            MidnightError: no tile can be drawn.
+        """
+        if isinstance(self._source, SharedReads) and first == self.start_step:
+            self._source.check_workers(every)
         generators = Generators(self._seed)
         try:
-            for step in itertools.count(self.start_step + worker, workers):
-                first = (step * self._world + self._rank) * self._batch_size
-                yield self._batch(range(first, first + self._batch_size), generators)
+            for step in itertools.count(first, every):
+                start = (step * self._world + self._rank) * self._batch_size
+                pixels = memory() if memory else self._empty()
+                yield self._batch(range(start, start + self._batch_size), generators, pixels)
         finally:
             self._source.close()
 
-    def _batch(self, indexes: Sequence[int], generators: Generators) -> Batch:
-        pixels = self._empty(len(indexes))
+    def _batch(self, indexes: Sequence[int], generators: Generators, pixels: Batch) -> Batch:
         arrays = [images.numpy() for images in pixels.values()]
         facts: list[tuple[int, int, float, int, int]] = []
         # Few at a time, so that a tile is still in the processor's cache when it is augmented.
@@ -125,22 +142,23 @@ class TileStream(IterableDataset[Batch]):
             for index, tile in zip(part, self._source.tiles(part), strict=True):
                 self._write(tile, index, generators, [array[len(facts)] for array in arrays])
                 facts.append((tile.slide, tile.cohort, tile.mpp, tile.x, tile.y))
-        pixels = {
-            name: images.permute(0, 1, 4, 2, 3) if images.ndim == 5 else images for name, images in pixels.items()
-        }
         columns = zip(("slide", "cohort", "mpp", "x", "y"), zip(*facts, strict=True), strict=True)
         rest = {name: torch.tensor(values, dtype=_TYPES.get(name, torch.int64)) for name, values in columns}
-        return pixels | rest | {"index": torch.tensor(indexes)}
+        return channels_first(pixels) | rest | {"index": torch.tensor(indexes)}
 
-    def _empty(self, count: int) -> Batch:
-        """A batch's pixels, not yet written: tiles, or crops as [B, n, h, w, 3]."""
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """A batch's pixels, uint8, as they lie in memory: tiles [B, h, w, 3], or crops [B, n, h, w, 3]."""
+        crops, count = self._crops, self._batch_size
         if self._raw:
-            return {"tiles": _uint8(count, self._tiles.size, self._tiles.size, 3)}
-        crops = self._crops
+            return {"tiles": (count, self._tiles.size, self._tiles.size, 3)}
         return {
-            "global_crops": _uint8(count, 2, crops.global_size, crops.global_size, 3),
-            "local_crops": _uint8(count, crops.n_local, crops.local_size, crops.local_size, 3),
+            "global_crops": (count, 2, crops.global_size, crops.global_size, 3),
+            "local_crops": (count, crops.n_local, crops.local_size, crops.local_size, 3),
         }
+
+    def _empty(self) -> Batch:
+        """A batch's pixels, not yet written."""
+        return {name: _uint8(*shape) for name, shape in self.shapes().items()}
 
     def _write(self, tile: DrawnTile, index: int, generators: Generators, places: Sequence[np.ndarray]) -> None:
         if self._raw:
@@ -148,6 +166,11 @@ class TileStream(IterableDataset[Batch]):
             return
         pixels = stain(tile.pixels, generators.at(Purpose.STAIN, index), self._tiles.hed_sigma)
         multi_crop_into(pixels, self._crops, generators.at(Purpose.CROPS, index), *places)
+
+
+def channels_first(pixels: Batch) -> Batch:
+    """Crops [B, n, h, w, 3] as [B, n, 3, h, w], without a copy; whole tiles as they are."""
+    return {name: images.permute(0, 1, 4, 2, 3) if images.ndim == 5 else images for name, images in pixels.items()}
 
 
 def _parts(indexes: Sequence[int], size: int) -> Iterator[Sequence[int]]:
