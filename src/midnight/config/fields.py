@@ -110,6 +110,17 @@ def _convert(kind: Any, value: Any) -> Any:
     return float(value) if kind is float else value
 
 
+def choose(value: str, options: Mapping[str, T], name: str) -> T:
+    """What goes with the value of a key that has few: the only way to tell them apart, so that none is forgotten.
+
+    Raises:
+        ConfigError: nothing goes with it.
+    """
+    if value not in options:
+        raise ConfigError(f"{name}: {value!r} has no effect here; known: {', '.join(options)}")
+    return options[value]
+
+
 def plain(value: Any) -> Any:
     """A dataclass as nested dicts and lists, ready for YAML, JSON or hashing."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from midnight.config.fields import key
+from midnight.config.fields import choose, key
 from midnight.config.recipe import HsvFilter
 
 
@@ -100,7 +100,7 @@ class Evaluation:
     download: bool = key(True, "download data sets that need no form, account or accepted terms")
     batch_size: int = key(64, "images per forward pass", minimum=1)
     workers: int = key(8, "image-decoding threads; the embed rule reserves as many cores", minimum=0)
-    accelerator: str = key("auto", "auto, cpu or gpu")
+    accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "where models and heads compute")
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ class Mlflow:
 
     tracking_uri: str | None = key(None, "null: sqlite below results_dir; 'off': none")
     experiment: str = key("midnight", "experiment's name")
+
+
+def is_generated(data: str) -> bool:
+    """Whether a key `data` says that the data are not real."""
+    return choose(data, {"real": False, "demo": True}, "data")
 
 
 @dataclass(frozen=True)

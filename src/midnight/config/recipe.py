@@ -7,7 +7,7 @@ Sources: [P] the Midnight paper (arXiv 2504.05186), [K] Kaiko-FM (2404.15217), [
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from midnight.config.fields import key
+from midnight.config.fields import choose, key
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,16 @@ class Training:
     )
     augment: Literal["cpu", "device"] = key("cpu", "where crops are made: workers, or the GPU [our choice]")
     max_nonfinite: int = key(5, "consecutive non-finite losses before the run stops [our choice]", minimum=0)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return choose(self.sharding, {"none": False, "fsdp": True}, "training.sharding")
+
+    @property
+    def whole_tiles(self) -> bool:
+        """Whether loaders give whole tiles, of which the training device makes the crops."""
+        return choose(self.augment, {"cpu": False, "device": True}, "training.augment")
 
 
 @dataclass(frozen=True)

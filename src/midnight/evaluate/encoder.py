@@ -1,7 +1,7 @@
 """Frozen encoders: a model of this project, of timm or of eva's registry as images → output tokens."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from midnight.config import choose
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Model
 from midnight.evaluate.fingerprint import hash_folder, hash_state
@@ -123,9 +124,11 @@ def own_folder(model: Model, model_dir: Path | None) -> Path | None:
     Raises:
         MidnightError: there is no such folder.
     """
-    if model.source in ("eva", "timm", "colour"):
+    zoos: dict[str, Path | None] = dict.fromkeys(LOADERS)
+    folders = zoos | {"dir": Path(model.path or ""), "run": model_dir, "init": model_dir}
+    folder = choose(model.source, folders, f"models.{model.name}.source")
+    if model.source in LOADERS:
         return None
-    folder = Path(model.path or "") if model.source == "dir" else model_dir
     if folder is None or not folder.is_dir():
         raise MidnightError(f"models.{model.name}: no folder {folder} with teacher.safetensors and model.json")
     return folder
@@ -138,7 +141,7 @@ def load_encoder(model: Model, model_dir: Path | None, size: int) -> Encoder:
         MidnightError: weights are missing or gated, the card doesn't fit, or the model doesn't take this size.
     """
     folder = own_folder(model, model_dir)
-    encoder = _own(model, folder) if folder else _colour() if model.source == "colour" else _zoo(model)
+    encoder = _own(model, folder) if folder else LOADERS[model.source](model)
     try:
         shape = encoder.tokens(torch.zeros(1, 3, size, size)).shape
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -165,7 +168,7 @@ def _triple(value: Any) -> Triple:
     return red, green, blue
 
 
-def _colour() -> Encoder:
+def _colour(_: Model) -> Encoder:
     """Colour statistics in a model's place; the hash is of the code, which is all there is."""
     from midnight.evaluate import colour
 
@@ -180,7 +183,7 @@ def _zoo(model: Model) -> Encoder:
             f"models.{model.name}: its weights need a licence: ask at {model.gate}, then set HF_TOKEN to your token"
         )
     try:
-        module = _timm(model) if model.source == "timm" else _eva(model)
+        module = ZOOS[model.source](model)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise MidnightError(f"models.{model.name}: {model.model_name} can't be loaded: {reason}") from error
@@ -210,6 +213,11 @@ def _eva(model: Model) -> nn.Module:
     return module
 
 
+ZOOS: dict[str, Callable[[Model], nn.Module]] = {"timm": _timm, "eva": _eva}
+LOADERS: dict[str, Callable[[Model], Encoder]] = {"timm": _zoo, "eva": _zoo, "colour": _colour}
+"""Sources of models that are in no folder of ours."""
+
+
 def _unwrap(module: nn.Module) -> Iterator[nn.Module]:
     """eva's wrappers hold the model as `.model`; its output transforms are left behind with them."""
     from eva.core.models.wrappers.base import BaseModel
@@ -231,9 +239,11 @@ def pick_device(accelerator: str) -> torch.device:
     Raises:
         MidnightError: a GPU is asked for and there is none.
     """
-    if accelerator == "gpu" and not torch.cuda.is_available():
+    gpu = torch.cuda.is_available()
+    if accelerator == "gpu" and not gpu:
         raise MidnightError("evaluation.accelerator: gpu, but torch sees no GPU; use auto or cpu")
-    return torch.device("cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda")
+    devices = {"auto": "cuda" if gpu else "cpu", "cpu": "cpu", "gpu": "cuda"}
+    return torch.device(choose(accelerator, devices, "evaluation.accelerator"))
 
 
 def pick_precision(device: torch.device, kind: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from midnight.config.fields import key
+from midnight.config.fields import choose, key
 
 POOLINGS = {"cls_mean": "CLS+Mean", "cls": "CLS"}
 """What people call the poolings."""
@@ -101,6 +101,12 @@ class Task:
     def values(self) -> Protocol:
         """The values of the protocol in use."""
         return self.protocols[self.protocol]
+
+    @property
+    def roles(self) -> list[str]:
+        """The splits that a fit reads."""
+        splits = {"val": ["train", "val"], "test": ["train", "val", "test"]}
+        return choose(self.scored, splits, f"tasks.{self.name}.scored")
 
     @property
     def monitor(self) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from midnight.config import choose
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Task
 from midnight.evaluate.features import feature_dataset
@@ -30,8 +31,7 @@ def fit_heads(task: Task, embeddings: Embeddings, pooling: str, accelerator: str
     with quiet(), threads(1):
         if task.kind == "folder":
             return _fit_halves(task, embeddings, pooling, accelerator, seed)
-        roles = ["train", "val"] + (["test"] if task.scored == "test" else [])
-        rows = {role: embeddings.rows(role) for role in roles}
+        rows = {role: embeddings.rows(role) for role in task.roles}
         return _fit(task, task.classes, embeddings, rows, pooling, accelerator, seed, task.values.runs, "best")
 
 
@@ -93,10 +93,17 @@ def pick_metric(task: Task, classes: int) -> Any:
 
 def describe_head(task: Task, classes: int, dim: int) -> dict[str, Any]:
     """Class path and arguments of the head, as in eva's YAMLs."""
-    if task.kind == "slide":
-        arguments = {"input_size": dim, "output_size": classes, "projected_input_size": 128}
-        return {"class_path": "eva.vision.models.networks.ABMIL", "init_args": arguments}
-    return {"class_path": "torch.nn.Linear", "init_args": {"in_features": dim, "out_features": classes}}
+    abmil = {"input_size": dim, "output_size": classes, "projected_input_size": 128}
+    linear = {
+        "class_path": "torch.nn.Linear",
+        "init_args": {"in_features": dim, "out_features": classes},
+    }
+    heads = {
+        "tile": linear,
+        "folder": linear,
+        "slide": {"class_path": "eva.vision.models.networks.ABMIL", "init_args": abmil},
+    }
+    return choose(task.kind, heads, f"tasks.{task.name}.kind")
 
 
 def _fit_halves(task: Task, embeddings: Embeddings, pooling: str, accelerator: str, seed: int) -> list[float]:

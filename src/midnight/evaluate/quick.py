@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from midnight.config import Evaluation
+from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.embed import embed_task
 from midnight.evaluate.encoder import load_encoder, pick_device
@@ -155,7 +156,7 @@ def classify(model: str, size: int, task: Task, stored: Embeddings) -> Check:
     for pooling in POOLINGS:
         features = np.asarray(stored.pooled(pooling), np.float32)
         scores[pooling] = measure(features[train], labels[train], features[scored], labels[scored])
-    reported = task.data == "real" and is_paper(task)
+    reported = not is_generated(task.data) and is_paper(task)
     warning = f"{task.name} is a reported benchmark: a checkpoint chosen by it makes its score too high"
     counts = (len(np.unique(labels)), len(train), len(scored))
     return Check(model, size, task.name, *counts, scores, warning if reported else "")

@@ -8,6 +8,7 @@ from typing import Any
 from midnight.atomic import write_json
 from midnight.config.fields import build, plain, schema
 from midnight.config.load import CONFIG_DIR, read_yaml
+from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError
 from midnight.evaluate.entries import Model, Protocol, Task, Variant
 
@@ -148,7 +149,7 @@ def select_models(names: Collection[str], runs: Collection[str], path: Path = MO
 
 
 def _is_default(model: Model, runs: Collection[str]) -> bool:
-    return model.data == "real" and model.source != "dir" and (model.source not in OWN or model.run in runs)
+    return not is_generated(model.data) and model.source != "dir" and (model.source not in OWN or model.run in runs)
 
 
 def select_tasks(names: Collection[str], protocol: str, path: Path = TASKS) -> dict[str, Task]:

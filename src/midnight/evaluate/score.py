@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from midnight.config import Evaluation, plain
+from midnight.config import Evaluation, choose, plain
+from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate import quiet
 from midnight.evaluate.encoder import Encoder, load_encoder, pick_device
@@ -101,7 +103,7 @@ def score_tasks(
         MidnightError: data, embeddings or model are missing or wrong, or a score is not a finite number.
     """
     chosen = {name: task for name, task in select_tasks(tasks, evaluation.protocol).items() if name in tasks}
-    stray = [name for name, task in chosen.items() if task.data == "demo" and data != "demo"]
+    stray = [name for name, task in chosen.items() if is_generated(task.data) and not is_generated(data)]
     if stray:
         raise ConfigError(f"evaluation.tasks: {stray[0]} is generated data; set `data: demo` in the configuration")
     job = Job(find_model(model), model_dir, size, evaluation, data, seed)
@@ -245,20 +247,43 @@ def compute(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Reco
     )
 
 
-def run_task(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> tuple[list[float], dict[str, Any]]:
-    """Values per run or fold, and what else the record should hold."""
-    task, accelerator = cell.task, job.evaluation.accelerator
-    if stored is None:
-        from midnight.evaluate.segment import fit_segmentation
+Scored = tuple[list[float], dict[str, Any]]
+"""Values per run or fold, and what else the record should hold."""
 
-        values = fit_segmentation(task, job.load(), root, job.size, accelerator, job.seed)
-        return values, {"pooling_independent": True}
-    if task.kind == "hest":
-        return score_hest(root, stored, cell.poolings[0])
+
+def run_task(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
+    """Fit and score by the code for the task's kind; `stored` is None where there are no embeddings."""
+    return choose(cell.task.kind, RUNNERS, f"tasks.{cell.task.name}.kind")(job, cell, root, stored)
+
+
+def _segmentation(job: Job, cell: Cell, root: Path, _: Embeddings | None) -> Scored:
+    from midnight.evaluate.segment import fit_segmentation
+
+    values = fit_segmentation(cell.task, job.load(), root, job.size, job.evaluation.accelerator, job.seed)
+    return values, {"pooling_independent": True}
+
+
+def _hest(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
+    assert stored is not None  # noqa: S101 (only segmentation has none)
+    return score_hest(root, stored, cell.poolings[0])
+
+
+def _heads(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
     from midnight.evaluate.heads import fit_heads
 
+    assert stored is not None  # noqa: S101 (only segmentation has none)
+    task = cell.task
     variant = {"variant_of": task.variant_of, "perturbation": task.perturb.text} if task.perturb else {}
-    return fit_heads(task, stored, cell.poolings[0], accelerator, job.seed), variant
+    return fit_heads(task, stored, cell.poolings[0], job.evaluation.accelerator, job.seed), variant
+
+
+RUNNERS: dict[str, Callable[[Job, Cell, Path, Embeddings | None], Scored]] = {
+    "tile": _heads,
+    "slide": _heads,
+    "folder": _heads,
+    "segmentation": _segmentation,
+    "hest": _hest,
+}
 
 
 def score_hest(root: Path, stored: Embeddings, pooling: str) -> tuple[list[float], dict[str, Any]]:

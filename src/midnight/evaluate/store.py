@@ -16,6 +16,7 @@ import pandas as pd
 
 from midnight import disk
 from midnight.atomic import atomic_path, write_json
+from midnight.config import choose
 from midnight.errors import MidnightError
 from midnight.locks import claim
 
@@ -50,7 +51,7 @@ class Embeddings:
 
     def pooled(self, pooling: str) -> np.ndarray:
         """A view of the features for "cls" [N, D] or "cls_mean" [N, 2D]."""
-        return self.features[:, : self.dim] if pooling == "cls" else self.features
+        return self.features[:, : choose(pooling, {"cls": self.dim, "cls_mean": 2 * self.dim}, "pooling")]
 
 
 class EmbeddingWriter:

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from midnight.config import Tiles
+from midnight.config.pipeline import is_generated
 from midnight.report import figures
 from midnight.report.comparison import compare_to_random
 from midnight.report.labels import read_labels
@@ -70,7 +71,7 @@ def compose_report(
     """Write the page from the workflow's files; the title and the banner follow the configuration."""
     data = cast(Literal["real", "demo"], config["data"])
     inputs = ReportInputs(
-        title="Midnight: the demo" if data == "demo" else "Midnight",
+        title="Midnight: the demo" if is_generated(data) else "Midnight",
         data=data,
         scores=scores,
         slides=slides,

@@ -6,14 +6,14 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from midnight.config import Cohort, Gdc
+from midnight.config import Cohort, Gdc, choose
 from midnight.errors import ConfigError, ServiceError
 from midnight.pools import thread_pool
 from midnight.slides.download import UnreachableError, disk_full, download, partial_path, size_of, slide_path
@@ -79,12 +79,21 @@ def fetch_shard(
     slides = shard_slides(read_manifest(manifest), shard, shard_size)
     if wrong := [slide.slide_id for slide in slides if slide.source != cohort.source]:
         raise ConfigError(f"{manifest}: {wrong[0]} is not of source {cohort.source!r}; delete the manifest, run again")
-    statuses = fetch_gdc(slides, gdc, raw_dir) if cohort.source == "gdc" else [check_local(slide) for slide in slides]
+    statuses = obtain(slides, cohort, gdc, raw_dir)
     header = read_header(manifest)
     kept = {name: header[name] for name in KEPT_HEADER if name in header} | {"shard": shard}
     write_manifest(shard_output, slides, kept)
     write_statuses(slides_output, statuses, kept)
     _log_summary(shard, statuses)
+
+
+def obtain(slides: Sequence[Slide], cohort: Cohort, gdc: Gdc, raw_dir: Path) -> list[SlideStatus]:
+    """Download slides or look for them, as their cohort's source says; see `fetch_gdc` and `check_local`."""
+    ways: dict[str, Callable[[], list[SlideStatus]]] = {
+        "gdc": lambda: fetch_gdc(slides, gdc, raw_dir),
+        "local": lambda: [check_local(slide) for slide in slides],
+    }
+    return choose(cohort.source, ways, "source of a cohort")()
 
 
 def check_local(slide: Slide) -> SlideStatus:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from midnight.config import Cohort, Gdc
+from midnight.config import Cohort, Gdc, choose
 from midnight.errors import ConfigError
 from midnight.hashing import hash_file
 from midnight.slides.exclude import leave_out
@@ -76,11 +76,17 @@ def pinned_sources(cohort: Cohort) -> list[str]:
 
 
 def _choose(cohort: Cohort, gdc: Gdc) -> Choice:
-    if cohort.source == "local":
-        if not cohort.path:
-            raise ConfigError("a local cohort needs the key path: the folder (or CSV) of its slides")
-        slides, refused = find_slides(cohort.path)
-        return Choice(slides, {"query": cohort.path, "data release": "none (local)"}, refused)
+    return choose(cohort.source, {"local": _local, "gdc": _gdc}, "source of a cohort")(cohort, gdc)
+
+
+def _local(cohort: Cohort, _: Gdc) -> Choice:
+    if not cohort.path:
+        raise ConfigError("a local cohort needs the key path: the folder (or CSV) of its slides")
+    slides, refused = find_slides(cohort.path)
+    return Choice(slides, {"query": cohort.path, "data release": "none (local)"}, refused)
+
+
+def _gdc(cohort: Cohort, gdc: Gdc) -> Choice:
     return _pinned(cohort.manifest) if cohort.manifest else _query(gdc)
 
 

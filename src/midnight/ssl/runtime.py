@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from midnight.config import Training
+from midnight.config import Training, choose
 from midnight.errors import ConfigError
 from midnight.ssl import distributed
 
@@ -67,8 +67,8 @@ def prepared(device: torch.device, workers: int) -> Iterator[None]:
 
 def autocast(device: torch.device, training: Training) -> torch.autocast:
     """bfloat16 unless the recipe asks for float32, if the device is a GPU; else a context that does nothing."""
-    enabled = training.precision != "float32" and device.type == "cuda"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    lowered = choose(training.precision, {"float32": False, "bfloat16": True, "float8": True}, "training.precision")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered and device.type == "cuda")
 
 
 def check_processes(training: Training, recipe: str) -> None:

@@ -1,13 +1,13 @@
 """One micro-step: from a batch of crops to the loss."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from midnight.config import Crops, Loss, Recipe
+from midnight.config import Crops, Loss, Recipe, choose
 from midnight.ssl.backbone import Features
 from midnight.ssl.loss.dino import dino_loss
 from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
@@ -95,7 +95,7 @@ def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: tor
 def blank(recipe: Recipe) -> dict[str, Tensor]:
     """A batch as a loader gives it, all black."""
     crops, count, side = recipe.crops, recipe.training.batch_size, recipe.tiles.size
-    if recipe.training.augment == "device":
+    if recipe.training.whole_tiles:
         return {"tiles": torch.zeros(count, side, side, 3, dtype=torch.uint8), "index": torch.zeros(count).long()}
     shapes = {"global_crops": (2, crops.global_size), "local_crops": (crops.n_local, crops.local_size)}
     return {name: torch.zeros(count, n, 3, s, s, dtype=torch.uint8) for name, (n, s) in shapes.items()}
@@ -120,6 +120,14 @@ def teacher_targets(teacher: Network, batch: Batch, temperature: float, iteratio
     return Targets(dino.unflatten(0, (2, -1)), ibot, features.cls)
 
 
+REGULARIZERS: dict[str, Callable[[Tensor, Loss], Tensor]] = {
+    "kde": lambda view, config: kde_loss(view, config.kde_kappa, config.gather_regularizer),
+    "koleo": lambda view, config: koleo_loss(view, config.gather_regularizer),
+    "none": lambda view, config: view.new_zeros((), dtype=torch.float32),
+}
+"""Of one view's embeddings [B, D]: a scalar."""
+
+
 def regularize(cls: Tensor, config: Loss) -> Tensor:
     """The regularizer, summed over the two global crops as in DINOv2: crops of one tile are never driven apart.
 
@@ -127,12 +135,8 @@ def regularize(cls: Tensor, config: Loss) -> Tensor:
         cls: the student's CLS embeddings [2·B, D] before the head.
         config: which regularizer.
     """
-    views = cls.chunk(2)
-    if config.regularizer == "kde":
-        return torch.stack([kde_loss(view, config.kde_kappa, config.gather_regularizer) for view in views]).sum()
-    if config.regularizer == "koleo":
-        return torch.stack([koleo_loss(view, config.gather_regularizer) for view in views]).sum()
-    return cls.new_zeros((), dtype=torch.float32)
+    regularizer = choose(config.regularizer, REGULARIZERS, "loss.regularizer")
+    return torch.stack([regularizer(view, config) for view in cls.chunk(2)]).sum()
 
 
 def compute_losses(

@@ -125,8 +125,9 @@ class Trainer:
         self.student = build_student(recipe)
         if training.precision == "float8":
             use_float8(cast(nn.Module, self.student.backbone.vit.blocks), device)
-        on_device = training.augment == "device"
-        self.augment = DeviceAugment(recipe.crops, recipe.tiles.hed_sigma, recipe.seed) if on_device else None
+        self.augment = (
+            DeviceAugment(recipe.crops, recipe.tiles.hed_sigma, recipe.seed) if training.whole_tiles else None
+        )
         self.step = 0  # micro-steps done
         self.skipped = 0  # optimizer steps left out, in all and since the last good one
         self.consecutive = 0
@@ -143,7 +144,7 @@ class Trainer:
             load_heads(self.student, init_from)
         self.teacher = teacher_of(self.student).to(device)
         self.student.to(device).train()
-        if training.sharding == "fsdp":
+        if training.sharded:
             shard(self.student, device)
             shard(self.teacher, device)
         self.optimizer = build_optimizer(self.student, recipe.optimizer)

@@ -12,6 +12,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from midnight.config import choose
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
 from midnight.outages import Patience
@@ -108,7 +109,7 @@ class TileSampler:
                 f"cohort {name}: none of {len(records)} slides can give tiles of {self.tiles.size} px at "
                 f"{', '.join(f'{mpp:g}' for mpp in self.tiles.mpps)} µm/px; change tiles.mpps or tiles.size"
             )
-        by_area = self.tiles.slide_weights == "area"
+        by_area = choose(self.tiles.slide_weights, {"uniform": False, "area": True}, "tiles.slide_weights")
         areas = [record.tissue_mm2 if by_area else 1.0 for record, _ in found]
         self._edges.append(_edges(areas, f"cohort {name}") if found else [])
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from midnight.config import choose
 from midnight.config.recipe import Crops, Tiles
 from midnight.tiles.crops import multi_crop_into
 from midnight.tiles.drawn import DrawnTile
@@ -85,7 +86,7 @@ class TileStream(IterableDataset[Batch]):
         self._source = source or _online(cohorts, tiles, seed, batch_size * world, quarantine)
         self._tiles, self._crops, self._seed = tiles, crops, seed
         self._batch_size, self._rank, self._world = batch_size, rank, world
-        self._raw = augment == "device"
+        self._raw = choose(augment, {"cpu": False, "device": True}, "training.augment")
         self.start_step = start_step
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from midnight.config import Evaluation
+from midnight.config.pipeline import is_generated
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Task
 from midnight.evaluate.prepare.files import count_files, listed_files, scan
@@ -37,7 +38,7 @@ class DataSet:
     @property
     def page(self) -> str:
         """Where people find it, and its licence."""
-        if self.task.data == "demo":
+        if is_generated(self.task.data):
             return "`make demo` generates it"
         licence = f" (licence: {self.task.licence})" if self.task.licence else ""
         hint = f": {self.rules.hint}" if self.rules.hint else ""

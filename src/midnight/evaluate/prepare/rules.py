@@ -10,6 +10,7 @@ from typing import Any
 from midnight.atomic import write_json
 from midnight.config.fields import build, key, schema
 from midnight.config.load import CONFIG_DIR, read_yaml
+from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError
 from midnight.evaluate.entries import Task
 from midnight.slides.names import file_name_problem
@@ -98,7 +99,7 @@ def load_rules(path: Path = DATASETS) -> dict[str, Rules]:
 
 def rules_for(task: Task, rules: Mapping[str, Rules]) -> Rules:
     """The rules of a task's data; empty for generated stand-ins and for data sets without an entry."""
-    if task.data == "demo":
+    if is_generated(task.data):
         return Rules()
     folder = task.dataset.root
     return next((value for pattern, value in rules.items() if fnmatch.fnmatchcase(folder, pattern)), Rules())

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from midnight.config import Recipe
+from midnight.config import Recipe, choose
 from midnight.ssl.budget.flops import Flops
 
 
@@ -19,7 +19,8 @@ class Gpu:
 
     def peak(self, precision: str) -> float:
         """FLOP/s of matrix products in a recipe's precision; float8, whose gain is unmeasured, counts as bfloat16."""
-        return self.float32 if precision == "float32" else self.bfloat16
+        peaks = {"float32": self.float32, "bfloat16": self.bfloat16, "float8": self.bfloat16}
+        return choose(precision, peaks, "training.precision")
 
 
 GPUS = {

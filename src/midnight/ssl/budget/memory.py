@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midnight.config import Recipe
+from midnight.config import Recipe, choose
 from midnight.ssl.budget.flops import crop_groups, hidden_patches
 from midnight.ssl.budget.shape import Shape
 from midnight.ssl.loss.cross_entropy import CHUNK
@@ -35,13 +35,13 @@ class Plan:
 
 def element(recipe: Recipe) -> int:
     """Bytes of a number in the recipe's precision."""
-    return 4 if recipe.training.precision == "float32" else 2
+    return choose(recipe.training.precision, {"float32": 4, "bfloat16": 2, "float8": 2}, "training.precision")
 
 
 def own_plan(recipe: Recipe, choices: Sequence[Plan]) -> Plan:
     """The plan that the recipe's `training.sharding` and `training.activation_checkpointing` ask for."""
     training = recipe.training
-    wanted = training.sharding == "fsdp" and training.gpus > 1, training.activation_checkpointing
+    wanted = training.sharded and training.gpus > 1, training.activation_checkpointing
     return next(plan for plan in choices if (plan.sharded, plan.recompute) == wanted)
 
 

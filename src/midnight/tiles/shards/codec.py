@@ -7,6 +7,7 @@ dependency. Lossless WebP is a third smaller than PNG, but takes 60 ms to write 
 import cv2
 import numpy as np
 
+from midnight.config import choose
 from midnight.config.recipe import Predrawn
 from midnight.errors import MidnightError
 from midnight.tiles.reader import Tile
@@ -16,8 +17,8 @@ SUFFIX = {"jpeg": "jpg", "png": "png"}
 
 def encode(tile: Tile, predrawn: Predrawn) -> bytes:
     """RGB uint8 [h, w, 3] as JPEG (4:2:0, at the set's quality) or as PNG (lossless, its fastest compression)."""
-    jpeg = [cv2.IMWRITE_JPEG_QUALITY, predrawn.quality]
-    options = jpeg if predrawn.format == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    both = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, predrawn.quality], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}
+    options = choose(predrawn.format, both, "tiles.predrawn.format")
     done, data = cv2.imencode(f".{SUFFIX[predrawn.format]}", cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise MidnightError(f"OpenCV can't write {predrawn.format} images; install the locked environment")

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 
 from midnight.atomic import write_json
+from midnight.config import choose
 from midnight.config.pipeline import Draw
 from midnight.errors import MidnightError
 from midnight.tiles.drawer import TileDrawer
@@ -113,7 +114,8 @@ def _one_thread() -> Iterator[None]:
 def describe(plan: Plan, tile_set: TileSet, folder: Path, cores: int | None = None) -> str:
     """The plan in a few lines of text; `cores` are those for which the hours of the whole are given."""
     predrawn, cores = tile_set.predrawn, cores or os.cpu_count() or 1
-    kind = f"JPEG of quality {predrawn.quality}" if predrawn.format == "jpeg" else "PNG"
+    kinds = {"jpeg": f"JPEG of quality {predrawn.quality}", "png": "PNG"}
+    kind = choose(predrawn.format, kinds, "tiles.predrawn.format")
     cohorts = " + ".join(name for name, _ in tile_set.cohorts)
     return "\n".join(
         [

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from midnight.config import choose
 from midnight.config.pipeline import Tissue
 from midnight.tissue.ink import find_ink
 from midnight.tissue.morphology import tidy
@@ -29,5 +30,5 @@ def segment(image: npt.NDArray[np.uint8], mpp: float, config: Tissue) -> Mask:
         bool [h, w].
     """
     ink = find_ink(image, mpp)
-    tissue = SEGMENTERS[config.segmenter](image, mpp, ink, config)
+    tissue = choose(config.segmenter, SEGMENTERS, "tissue.segmenter")(image, mpp, ink, config)
     return tidy(tissue & ~ink, mpp, config.close_um, config.min_area_mm2) & ~ink
