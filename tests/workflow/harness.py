@@ -41,6 +41,11 @@ class Workflow:
     def results(self) -> Path:
         return self.folder / "results"
 
+    def command(self, *arguments: str | Path) -> list[str]:
+        """To be run in whatever way."""
+        common = ["--snakefile", REPOSITORY / "Snakefile", "--directory", self.folder, "--configfile", self.configfile]
+        return [sys.executable, "-m", "snakemake", *map(str, [*arguments, *common, "--cores", "2"])]
+
     def run(self, *arguments: str | Path, change: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         configfile = self.configfile
         if change:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from midnight.children import obey_parent_only
+from midnight.children import obey_parent_only, signals_held
 from midnight.errors import MidnightError
 
 Call = Callable[[], Any]
@@ -38,7 +38,8 @@ def run_calls(
         return
     try:
         with _pool(processes) as pool:
-            waiting = {pool.submit(call) for call in forked}
+            with signals_held():  # the first call starts all processes; an interrupt amid a fork would be lost
+                waiting = {pool.submit(call) for call in forked}
             for future in waiting:
                 future.add_done_callback(lambda ended: ended.cancelled() or tell())
             for result in _run(here, tell):
