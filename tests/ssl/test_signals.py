@@ -172,6 +172,18 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path, index: Path
     assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
+def test_several_processes_end_together_when_the_slides_hang(tmp_path: Path) -> None:
+    """A named pipe in the slide's place, whose opening waits for a writer as that of a file on a dead mount."""
+    index = small_index(tmp_path)
+    (tmp_path / "slide.svs").unlink()
+    os.mkfifo(tmp_path / "slide.svs")
+    training = LONG["training"] | {"workers": 1, "stall_seconds": 0.5, "probe_every": 0}
+    status, errors = ended(launched(job_of(tmp_path, index, 2, training=training)))
+    assert status == 1, errors
+    assert f"is reading {tmp_path / 'slide.svs'} (mount /" in error_line(errors)
+    assert "before anything was to be saved: then run again to go on" in error_line(errors)
+
+
 def test_a_run_that_is_killed_leaves_no_process_that_loads_data(tmp_path: Path, index: Path) -> None:
     job = job_of(tmp_path, index, 1, training=LONG["training"] | {"workers": 2})
     process = launched(job)

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.ssl import trainer
+from midnight.ssl.crew import StalledError
 from midnight.ssl.export import load_model
-from midnight.ssl.step import compute_losses
+from midnight.ssl.signals import StoppedError
+from midnight.ssl.step import blank, compute_losses
+from midnight.tiles.stream import TileStream, channels_first
 from tests.ssl.tiny import batch_at, loader, tiny_recipe, train_tiny
 
 TIMES = ("images_per_s", "seconds")
@@ -102,6 +105,49 @@ def test_a_resumed_run_is_the_same_bit_for_bit(
     if last > 2:
         assert f"resumed from step {last // 2 * 2}" in caplog.text
     assert_same(whole, tmp_path)
+
+
+@pytest.mark.parametrize("error", [StalledError, StoppedError])
+def test_a_run_without_further_batches_saves_its_last_optimizer_step_and_goes_on_from_there(
+    whole: Path, tmp_path: Path, error: type[MidnightError]
+) -> None:
+    """No checkpoint is due on the way, and the fourth micro-step is only half of an optimizer step."""
+
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        yield from (batch_at(step) for step in range(start, 5))
+        raise error("/slides/a.svs hangs")
+
+    recipe = tiny_recipe(training={"checkpoint_every": 1000})
+    with pytest.raises(error, match=r"saved at step 4") as caught:
+        train_tiny(tmp_path, recipe, batches)
+    assert type(caught.value) is error
+    assert ("/slides/a.svs hangs" in str(caught.value)) == (error is StalledError)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000004"]
+    train_tiny(tmp_path, recipe)
+    assert_same(whole, tmp_path)
+
+
+def test_without_a_first_batch_there_is_nothing_to_save(tmp_path: Path) -> None:
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        raise StalledError("/slides/a.svs hangs")
+        yield
+
+    with pytest.raises(StalledError, match=r"/slides/a\.svs hangs; before anything was to be saved"):
+        train_tiny(tmp_path, batches=batches)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize("augment", ["cpu", "device"])
+def test_a_blank_batch_is_like_a_loaders(augment: str) -> None:
+    recipe = tiny_recipe(training={"augment": augment})
+    stream = TileStream.__new__(TileStream)
+    stream._crops, stream._tiles, stream._batch_size, stream._raw = recipe.crops, recipe.tiles, 4, augment == "device"
+    expected = channels_first({name: torch.zeros(shape) for name, shape in stream.shapes().items()})
+    batch = blank(recipe)
+    assert {name: pixels.shape for name, pixels in expected.items()}.items() <= {
+        name: pixels.shape for name, pixels in batch.items()
+    }.items()
+    assert all(not pixels.any() for pixels in batch.values())
 
 
 def run_until_killed(output: Path) -> None:
