@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from midnight.errors import MidnightError, UnreadableError
+from midnight.reading import reading
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class Patience:
         """
         wait: _Wait | None = None
         while True:
+            reading(path)  # also a sign of life, between pauses that are shorter than what counts as a stall
             try:
                 found = action()
             except (OSError, UnreadableError) as error:

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from midnight.errors import MidnightError
+from midnight.reading import reading
 from midnight.ssl import crew
-from midnight.ssl.crew import Crew, Patience, StalledError, comes
+from midnight.ssl.crew import Crew, StalledError, StallLimits, comes
 from midnight.ssl.loader import ahead, told_of_stalls, worker_batches
 from midnight.ssl.signals import StoppedError
-from midnight.tiles.reading import reading
 from tests.waiting import comes_true
 
-SHORT = Patience(tell=0.05, replace=0.3, kill=5, stop=0.05)
+SHORT = StallLimits(tell=0.05, replace=0.3, kill=5, stop=0.05)
 Batch = dict[str, torch.Tensor]
 
 
@@ -63,9 +63,9 @@ def hanging_at(hung: int, once: Path | None = None) -> Callable[[int], None]:
     return hang
 
 
-def taken(stream: Any, workers: int, count: int, patience: Patience = SHORT) -> list[int]:
+def taken(stream: Any, workers: int, count: int, limits: StallLimits = SHORT) -> list[int]:
     """What batches are full of, from that many processes."""
-    batches = worker_batches(stream, workers, patience)
+    batches = worker_batches(stream, workers, limits)
     found = []
     for batch in itertools.islice(batches, count):
         assert batch["global_crops"].shape == (2, 2, 3, 4, 4)
@@ -82,8 +82,8 @@ def crews() -> Iterator[Callable[..., Crew]]:
     """Makes crews that are ended after the test."""
     made: list[Crew] = []
 
-    def make(stream: Any, patience: Patience = SHORT, stop: Callable[[], bool] = lambda: False) -> Crew:
-        made.append(Crew(stream, 2, patience, stop, empty))
+    def make(stream: Any, limits: StallLimits = SHORT, stop: Callable[[], bool] = lambda: False) -> Crew:
+        made.append(Crew(stream, 2, limits, stop, empty))
         return made[-1]
 
     yield make
@@ -93,7 +93,7 @@ def crews() -> Iterator[Callable[..., Crew]]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_batches_come_in_their_order(workers: int) -> None:
-    patient = Patience()
+    patient = StallLimits()
     assert taken(Numbers(), workers, 20, patient) == list(range(20))
     assert taken(Numbers(start=7), workers, 5, patient) == [7, 8, 9, 10, 11]
 
@@ -124,7 +124,7 @@ def test_a_process_that_cannot_be_killed_ends_the_run_with_the_slide_and_its_mou
     crews: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for the kernel, which waits for a server: here the kill is left out."""
-    made = crews(Numbers(hanging_at(1)), Patience(tell=0.05, replace=0.2, kill=0.05))
+    made = crews(Numbers(hanging_at(1)), StallLimits(tell=0.05, replace=0.2, kill=0.05))
     made.take(0)
     with monkeypatch.context() as patch:
         patch.setattr(multiprocessing.context.ForkProcess, "kill", lambda process: None)
@@ -135,7 +135,7 @@ def test_a_process_that_cannot_be_killed_ends_the_run_with_the_slide_and_its_mou
 
 
 def test_a_run_told_to_stop_does_not_wait_for_a_batch_that_hangs(crews: Callable[..., Crew]) -> None:
-    made = crews(Numbers(hanging_at(0)), Patience(stop=0.05), lambda: True)
+    made = crews(Numbers(hanging_at(0)), StallLimits(stop=0.05), lambda: True)
     with pytest.raises(StoppedError):
         made.take(0)
 
@@ -147,7 +147,7 @@ def test_a_process_that_died_and_one_that_fails_are_one_line(crews: Callable[...
         if step == 2:
             os._exit(3)
 
-    made = crews(Numbers(fail), Patience())
+    made = crews(Numbers(fail), StallLimits())
     made.take(0)
     with pytest.raises(MidnightError, match=r"^a data-loading process failed: ValueError: two lines$"):
         made.take(1)
@@ -181,8 +181,8 @@ def test_only_one_that_shows_no_sign_of_life_is_given_up(
     clock = [0.0]
     monkeypatch.setattr(crew.time, "monotonic", lambda: clock[0])
     worker: Any = Watched(looks, lives, clock)
-    assert comes(worker, Patience(), lambda: False) == expected
-    assert caplog.text.count("no batch for") == min(looks, 299) // 60 if not lives else 15
+    assert comes(worker, StallLimits(), lambda: False) == expected
+    assert caplog.text.count("no batch for") == (15 if lives else min(looks, 300) // 60)
 
 
 def test_a_process_that_draws_its_own_batches_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:

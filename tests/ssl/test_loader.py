@@ -12,7 +12,7 @@ import torch
 
 from midnight.config import HsvFilter, Recipe
 from midnight.errors import MidnightError
-from midnight.ssl.crew import Patience
+from midnight.ssl.crew import StallLimits
 from midnight.ssl.loader import tile_loader
 from midnight.tiles.quarantine import FILE, read_quarantine
 from midnight.tissue.index import training_slides
@@ -85,8 +85,8 @@ def test_a_process_that_hangs_in_a_slide_is_replaced_and_the_batches_are_the_sam
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The slides as a whole go away: a named pipe, whose opening waits for a writer as a dead mount's would."""
-    patience = Patience(tell=0.1, replace=0.5, replacements=1000)
-    monkeypatch.setattr("midnight.ssl.loader.Patience", lambda replace: patience)
+    limits = StallLimits(tell=0.1, replace=0.5, replacements=1000)
+    monkeypatch.setattr("midnight.ssl.loader.StallLimits", lambda replace: limits)
     expected = list(itertools.islice(tile_loader(recipe(0), {"c": (index, 1.0)})(0), 10))
     slides = [Path(slide.path) for slide in training_slides(index)]
     for slide in slides:

@@ -25,9 +25,9 @@ from torch import Tensor
 from midnight.children import obey_parent_only, signals_held
 from midnight.errors import MidnightError
 from midnight.logs import warn
+from midnight.reading import Slot, tell_in
 from midnight.ssl.mounts import mount_of, state_of
 from midnight.ssl.signals import StoppedError
-from midnight.tiles.reading import Slot, tell_in
 from midnight.tiles.stream import TileStream, channels_first
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class StalledError(MidnightError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class StallLimits:
     """How long is waited, in seconds, and how often it is tried again.
 
     Attributes:
@@ -131,7 +131,7 @@ class Crew:
         self,
         stream: TileStream,
         workers: int,
-        patience: Patience,
+        limits: StallLimits,
         stop: Callable[[], bool],
         empty: Callable[[int], Tensor],
     ) -> None:
@@ -140,11 +140,11 @@ class Crew:
         Args:
             stream: whose batches, from its `start_step` on.
             workers: processes.
-            patience: with each of them.
+            limits: with each of them.
             stop: whether the run was told to stop.
             empty: memory for so many bytes: uint8 [n].
         """
-        self._stream, self._patience, self._stop, self._empty = stream, patience, stop, empty
+        self._stream, self._limits, self._stop, self._empty = stream, limits, stop, empty
         self._workers = [Worker(stream, number, stream.start_step + number, workers) for number in range(workers)]
 
     def take(self, step: int) -> dict[str, Tensor]:
@@ -156,8 +156,8 @@ class Crew:
             MidnightError: the process that owes it died, or can't go on.
         """
         number = (step - self._stream.start_step) % len(self._workers)
-        for left in reversed(range(self._patience.replacements + 1)):
-            if comes(self._workers[number], self._patience, self._stop):
+        for left in reversed(range(self._limits.replacements + 1)):
+            if comes(self._workers[number], self._limits, self._stop):
                 return self._workers[number].take(self._empty)
             if left:
                 self._replace(number, step)
@@ -169,11 +169,11 @@ class Crew:
     def _replace(self, number: int, step: int) -> None:
         worker = self._workers[number]
         doing = worker.doing()
-        if not worker.kill(self._patience.kill):
+        if not worker.kill(self._limits.kill):
             raise StalledError(
                 f"{doing}, and can't be killed: the system waits for a disk or server that does not answer; mend that"
             )
-        warn(log, f"{doing}, for {self._patience.replace:.0f} s; it was killed, and another process draws what it owed")
+        warn(log, f"{doing}, for {self._limits.replace:.0f} s; it was killed, and another process draws what it owed")
         self._workers[number] = Worker(self._stream, number, step, len(self._workers))
 
     def close(self) -> None:
@@ -181,10 +181,10 @@ class Crew:
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            worker.kill(self._patience.kill)
+            worker.kill(self._limits.kill)
 
 
-def comes(worker: Worker, patience: Patience, stop: Callable[[], bool]) -> bool:
+def comes(worker: Worker, limits: StallLimits, stop: Callable[[], bool]) -> bool:
     """Wait for a process's batch, or its end; False when nothing has moved for so long that there is no hope.
 
     Raises:
@@ -192,18 +192,18 @@ def comes(worker: Worker, patience: Patience, stop: Callable[[], bool]) -> bool:
     """
     start = alive = told = time.monotonic()
     stopped, beats = None, worker.slot.read()[0]
-    while not worker.wait(min(POLL, patience.tell)):
+    while not worker.wait(min(POLL, limits.tell)):
         now = time.monotonic()
         if beats != (beats := worker.slot.read()[0]):
             alive = now
         if stop():
             stopped = stopped or now
-            if now - stopped >= patience.stop:
+            if now - stopped >= limits.stop:
                 raise StoppedError("the next batch is not waited for")
-        if now - told >= patience.tell:
+        if now - told >= limits.tell:
             told = now
             warn(log, f"no batch for {now - start:.0f} s: {worker.doing()}, for {now - alive:.0f} s")
-        if now - alive >= patience.replace:
+        if now - alive >= limits.replace:
             return False
     return True
 

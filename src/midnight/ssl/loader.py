@@ -15,10 +15,10 @@ from torch import Tensor
 from midnight.config import Recipe
 from midnight.errors import MidnightError
 from midnight.logs import warn
+from midnight.reading import Slot, tell_in
 from midnight.ssl import distributed
-from midnight.ssl.crew import POLL, Crew, Patience
+from midnight.ssl.crew import POLL, Crew, StallLimits
 from midnight.ssl.mounts import mount_of
-from midnight.tiles.reading import Slot, tell_in
 from midnight.tiles.shards.source import open_source
 from midnight.tiles.source import TileSource
 from midnight.tiles.stream import TileStream
@@ -55,7 +55,7 @@ def tile_loader(
         source: where tiles come from, if not from the cohorts' slides.
         stop: whether the run was told to stop; a batch that does not come is then not waited for.
     """
-    patience = Patience(replace=recipe.training.stall_seconds)
+    limits = StallLimits(replace=recipe.training.stall_seconds)
 
     def batches(start_step: int) -> Batches:
         stream = TileStream(
@@ -71,7 +71,7 @@ def tile_loader(
             quarantine=quarantine,
             source=source,
         )
-        return worker_batches(stream, recipe.training.workers, patience, stop)
+        return worker_batches(stream, recipe.training.workers, limits, stop)
 
     return batches
 
@@ -98,7 +98,7 @@ def tile_source(recipe: Recipe, cohorts: Mapping[str, tuple[Path, float]], drawn
 
 
 def worker_batches(
-    stream: TileStream, workers: int, patience: Patience, stop: Callable[[], bool] = never
+    stream: TileStream, workers: int, limits: StallLimits, stop: Callable[[], bool] = never
 ) -> Generator[Batch, None, None]:
     """The stream's batches, made by `workers` processes (0: by this one), which end with the iterator.
 
@@ -106,26 +106,26 @@ def worker_batches(
         MidnightError: see `midnight.ssl.crew.Crew.take`.
     """
     if not workers:
-        return told_of_stalls(stream.batches(stream.start_step, 1), patience.tell)
+        return told_of_stalls(stream.batches(stream.start_step, 1), limits.tell)
     if not torch.cuda.is_available():
-        return _taken(stream, workers, patience, stop, lambda size: torch.empty(size, dtype=torch.uint8))
+        return _taken(stream, workers, limits, stop, lambda size: torch.empty(size, dtype=torch.uint8))
     device = torch.cuda.current_device()
 
     def pinned(size: int) -> Tensor:
         torch.cuda.set_device(device)  # in this thread
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
-    return ahead(lambda ended: _taken(stream, workers, patience, lambda: stop() or ended(), pinned), PINNED)
+    return ahead(lambda ended: _taken(stream, workers, limits, lambda: stop() or ended(), pinned), PINNED)
 
 
 def _taken(
     stream: TileStream,
     workers: int,
-    patience: Patience,
+    limits: StallLimits,
     stop: Callable[[], bool],
     empty: Callable[[int], Tensor],
 ) -> Generator[Batch, None, None]:
-    crew = Crew(stream, workers, patience, stop, empty)
+    crew = Crew(stream, workers, limits, stop, empty)
     try:
         for step in itertools.count(stream.start_step):
             yield crew.take(step)

@@ -30,7 +30,6 @@ from midnight.tiles.drawn import DrawnTile
 from midnight.tiles.hsv_filter import passes
 from midnight.tiles.quarantine import LostSlide, Quarantine
 from midnight.tiles.reader import SlideReader, Tile
-from midnight.tiles.reading import reading
 from midnight.tiles.rng import Generators, Purpose
 from midnight.tiles.sampler import Choice, TileSampler
 from midnight.tissue.resolution import DamagedError, SlideError
@@ -88,7 +87,6 @@ class TileDrawer:
             choice = self.sampler.draw_slide(rng)
             if choice.slide in self._lost:
                 continue
-            reading(self.sampler.slides[choice.slide].path)
             try:
                 found = take(rng, choice, attempt)
             except TooDamagedError:
