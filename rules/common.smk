@@ -1,4 +1,5 @@
 # Reads and checks the configuration; answers which shards, runs, models and cells there are. No rules.
+import functools
 import re
 
 from snakemake.exceptions import WorkflowError
@@ -8,8 +9,8 @@ from midnight.errors import MidnightError
 from midnight.evaluate import registry
 from midnight.evaluate.prepare.rules import group_tasks
 from midnight.paths import Layout
-from midnight.slides.manifest import count_slides, shard_digest, shard_names
 from midnight.slides.pin import pinned_sources, planned_slides
+from midnight.slides.sharding import cut, cut_manifest, digest
 from midnight.tiles.shards.tileset import TileSet
 
 CONDA = "../envs/midnight.yaml"
@@ -42,7 +43,7 @@ SERVICES = []
 
 wildcard_constraints:
     cohort="|".join(cfg.cohorts),
-    shard=r"\d{4}",
+    shard=r"\d\d\d\d+",
     run="|".join(cfg.runs) or "none",
     model="|".join(models) or "none",
     size=r"\d+",
@@ -57,16 +58,27 @@ def pinned(cohort):
 
 
 def shards(cohort):
-    slides = planned[cohort]
-    count = count_slides(pinned(cohort)) if slides is None else len(slides)
-    return shard_names(count, cfg.shard_size)
+    """Slides by the name of their shard."""
+    if planned[cohort] is None:
+        return cut_manifest(pinned(cohort), cfg.shard_size)
+    return planned_shards(cohort)
 
 
-def digest(wildcards):
+@functools.cache
+def planned_shards(cohort):
+    return cut(planned[cohort], cfg.shard_size)
+
+
+@functools.cache
+def planned_digest(cohort, shard):
+    return digest(planned_shards(cohort).get(shard, []))
+
+
+def shard_digest(wildcards):
     """Changes when, and only when, the shard's slides change."""
-    slides = planned[wildcards.cohort]
-    source = pinned(wildcards.cohort) if slides is None else slides
-    return shard_digest(source, wildcards.shard, cfg.shard_size)
+    if planned[wildcards.cohort] is None:
+        return digest(shards(wildcards.cohort).get(wildcards.shard, []))
+    return planned_digest(wildcards.cohort, wildcards.shard)
 
 
 def tissue_params():

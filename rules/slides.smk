@@ -42,7 +42,7 @@ rule fetch_slides:
         runtime=1440,
         downloads=1,
     params:
-        digest=digest,
+        digest=shard_digest,
         raw=lambda wildcards: layout.raw(wildcards.cohort),
     message:
         "Fetching slides of {wildcards.cohort}, shard {wildcards.shard}"

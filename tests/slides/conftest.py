@@ -86,15 +86,15 @@ class Fetcher:
     def __init__(self, folder: Path):
         self.manifest = folder / "manifest.tsv"
         self.raw = folder / "raw"
-        self.shard = folder / "shards" / "0000.tsv"
-        self.slides = folder / "slides" / "0000.tsv"
+        self.shard = folder / "shards" / "0001.tsv"
+        self.slides = folder / "slides" / "0001.tsv"
 
     def pin(self, gdc: Gdc, **cohort: Any) -> None:
         pin_manifest("test", Cohort(**({"source": "gdc"} | cohort)), gdc, self.manifest)
 
     def fetch(self, gdc: Gdc, source: str = "gdc") -> list[SlideStatus]:
         cohort = Cohort(source=source)  # type: ignore[arg-type]
-        fetch_shard(self.manifest, "0000", 64, cohort, gdc, self.raw, self.shard, self.slides)
+        fetch_shard(self.manifest, "0001", 64, cohort, gdc, self.raw, self.shard, self.slides)
         return read_statuses(self.slides)
 
 

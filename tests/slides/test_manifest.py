@@ -1,7 +1,6 @@
 import gzip
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,9 @@ import pytest
 from midnight.errors import MidnightError
 from midnight.slides.manifest import (
     Slide,
-    count_slides,
     read_gdc_manifest,
     read_header,
     read_manifest,
-    shard_digest,
-    shard_names,
-    shard_slides,
     write_manifest,
 )
 
@@ -33,7 +28,6 @@ def test_round_trip_is_sorted_and_counted(tmp_path: Path) -> None:
     write_manifest(path, slides, {"query": "two\nlines"})
     assert read_manifest(path) == slides[::-1]
     assert read_header(path) == {"query": "two lines", "count": "2", "bytes": "23"}
-    assert count_slides(path) == 2
     packed = tmp_path / "manifest.tsv.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert read_manifest(packed) == slides[::-1]
@@ -95,33 +89,6 @@ def test_write_refuses_what_read_would(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_shards_cover_every_slide_once() -> None:
-    slides = [slide(number) for number in range(130)]
-    names = shard_names(len(slides), 64)
-    assert names == ["0000", "0001", "0002"]
-    assert [item for name in names for item in shard_slides(slides, name, 64)] == slides
-    assert shard_names(0, 64) == []
-    assert len(shard_names(128, 64)) == 2
-    for wrong in ("0003", "3", "-001", "x"):
-        with pytest.raises(MidnightError, match="no shard"):
-            shard_slides(slides, wrong, 64)
-    with pytest.raises(MidnightError, match="shard_size"):
-        shard_names(3, 0)
-
-
-def test_digest_follows_the_shards_rows_only(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.tsv"
-    slides = [slide(number) for number in range(10)]
-    write_manifest(path, slides, {"date": "monday"})
-    before = [shard_digest(path, name, 4) for name in shard_names(10, 4)]
-    assert before == [shard_digest(slides, name, 4) for name in shard_names(10, 4)]
-    assert len(set(before)) == 3
-    slides[5] = slide(5, size=999)
-    write_manifest(path, slides, {"date": "tuesday, later"})
-    after = [shard_digest(path, name, 4) for name in shard_names(10, 4)]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
-
-
 def test_gdc_manifest_leaves_out_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "gdc.txt"
     rows = [
@@ -139,27 +106,9 @@ def test_gdc_manifest_leaves_out_bad_rows(tmp_path: Path) -> None:
         ("AA", "", MD5),
         ("TCGA-22-1017-01Z", "TCGA-22-1017", MD5),
     ]
-    assert count_slides(path) == 2
-
-
-def test_real_manifest_in_184_shards(shared_dir: Path, tmp_path: Path) -> None:
-    source = shared_dir / "data" / "tcga" / "gdc_manifest_tcga_dx_2024-08.tsv.gz"
-    if not source.is_file():
-        pytest.skip("no pinned GDC manifest in ../shared/data/tcga")
-    slides = read_gdc_manifest(source)
-    path = tmp_path / "manifest.tsv"
-    write_manifest(path, slides, {})
-    assert len(slides) == count_slides(path) == count_slides(source) == 11_765
-    assert sum(item.size for item in slides) == 12_949_031_283_023
-    assert all(item.case_id.startswith("TCGA-") and not item.project_id for item in slides)
-    names = shard_names(len(slides), 64)
-    assert len(names) == 184
-    start = time.process_time()
-    assert len({shard_digest(path, name, 64) for name in names}) == 184
-    assert time.process_time() - start < 1
 
 
 def test_imports_nothing_heavy() -> None:
-    code = "import sys, midnight.slides.manifest, midnight.slides.pin; print(*sys.modules)"
+    code = "import sys, midnight.slides.manifest, midnight.slides.pin, midnight.slides.sharding; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"requests", "pandas", "numpy", "jsonschema", "openslide", "torch"} & set(loaded)

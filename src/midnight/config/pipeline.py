@@ -124,7 +124,7 @@ class Config:
     data_dir: str = key("data", "raw slides")
     data: Literal["real", "demo"] = key("real", "demo: generated data, marked as such everywhere")
     seed: int = key(0, "of splits and samples outside training", minimum=0)
-    shard_size: int = key(64, "slides per job", minimum=1)
+    shard_size: int = key(64, "slides per job, on average", minimum=1)
     cohorts: dict[str, Cohort] = key(dict, "name: source")
     gdc: Gdc = key(Gdc, "the GDC service")
     tissue: Tissue = key(Tissue, "tissue masks")

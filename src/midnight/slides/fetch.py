@@ -18,9 +18,10 @@ from midnight.errors import ConfigError, ServiceError
 from midnight.pools import thread_pool
 from midnight.slides.download import UnreachableError, disk_full, download, partial_path, size_of, slide_path
 from midnight.slides.gdc import GdcClient
-from midnight.slides.manifest import read_header, read_manifest, shard_slides, write_manifest
+from midnight.slides.manifest import read_header, write_manifest
 from midnight.slides.quarantine import QuarantineError, SlideStatus, quarantined, usable, write_statuses
 from midnight.slides.record import Slide
+from midnight.slides.sharding import cut_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ def fetch_shard(
 
     Args:
         manifest: the cohort's `manifest.tsv`.
-        shard: name of the shard, such as "0003".
-        shard_size: slides per shard.
+        shard: name of the shard, such as "0183".
+        shard_size: slides per shard, on average.
         cohort: the cohort's configuration.
         gdc: the service.
         raw_dir: folder of the cohort's raw files.
@@ -76,7 +77,10 @@ def fetch_shard(
         ServiceError: the service is down; what has been downloaded stays.
         MidnightError: the disk is full.
     """
-    slides = shard_slides(read_manifest(manifest), shard, shard_size)
+    shards = cut_manifest(manifest, shard_size)
+    if shard not in shards:
+        raise ConfigError(f"{manifest}: has no shard {shard!r}; its {len(shards)} shards are {', '.join(shards)}")
+    slides = shards[shard]
     if wrong := [slide.slide_id for slide in slides if slide.source != cohort.source]:
         raise ConfigError(f"{manifest}: {wrong[0]} is not of source {cohort.source!r}; delete the manifest, run again")
     statuses = obtain(slides, cohort, gdc, raw_dir)

@@ -1,7 +1,6 @@
-"""Slide manifests (`manifest.tsv`) and their shards. Imports little: the Snakefile reads manifests at every start."""
+"""Slide manifests (`manifest.tsv`). Imports little: the Snakefile reads manifests at every start."""
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from midnight.errors import ConfigError, MidnightError
-from midnight.slides.gdc_rows import is_gdc_manifest, read_gdc_manifest
+from midnight.slides.gdc_rows import read_gdc_manifest
 from midnight.slides.names import file_name_problem
 from midnight.slides.record import Slide
 from midnight.slides.schema import checks
@@ -18,13 +17,9 @@ from midnight.slides.table import read_table, write_table
 __all__ = [
     "COLUMNS",
     "Slide",
-    "count_slides",
     "read_gdc_manifest",
     "read_header",
     "read_manifest",
-    "shard_digest",
-    "shard_names",
-    "shard_slides",
     "write_manifest",
 ]
 
@@ -37,7 +32,7 @@ def read_manifest(path: str | Path) -> list[Slide]:
     Raises:
         ConfigError: names the file, the line and the column that is wrong.
     """
-    return list(_cached_manifest(str(path), _stamp(path)))
+    return list(_cached_manifest(str(path), stamp(path)))
 
 
 def read_header(path: str | Path) -> dict[str, str]:
@@ -52,7 +47,7 @@ def write_manifest(path: str | Path, slides: Sequence[Slide], header: Mapping[st
         MidnightError: a slide breaks the schema, two share a slide_id, or the file can't be written.
     """
     ordered = sorted(slides, key=lambda slide: slide.slide_id)
-    rows = [_row(slide) for slide in ordered]
+    rows = [cells_of(slide) for slide in ordered]
     for slide, row in zip(ordered, rows, strict=True):
         if problem := _problem(slide):
             raise MidnightError(f"{path}: slide {row[0]!r}: column {problem}")
@@ -61,50 +56,12 @@ def write_manifest(path: str | Path, slides: Sequence[Slide], header: Mapping[st
     write_table(path, COLUMNS, rows, dict(header) | sums)
 
 
-def count_slides(path: str | Path) -> int:
-    """How many slides a manifest has, ours or the GDC's own.
+def stamp(path: str | Path) -> tuple[int, int]:
+    """What changes when a file does: time of change in ns, and bytes.
 
     Raises:
-        ConfigError: see `read_manifest`.
+        ConfigError: it can't be read.
     """
-    if is_gdc_manifest(path):
-        return len(read_gdc_manifest(path))
-    return len(_cached_manifest(str(path), _stamp(path)))
-
-
-def shard_names(count: int, shard_size: int) -> list[str]:
-    """Names of the shards of `count` slides: "0000", "0001", …"""
-    if shard_size < 1:
-        raise ConfigError(f"shard_size: must be at least 1, is {shard_size}")
-    return [f"{number:04d}" for number in range(-(-count // shard_size))]
-
-
-def shard_slides(slides: Sequence[Slide], shard: str, shard_size: int) -> list[Slide]:
-    """The slides of one shard: rows `shard · shard_size` and following.
-
-    Raises:
-        ConfigError: there is no such shard.
-    """
-    if shard not in shard_names(len(slides), shard_size):
-        raise ConfigError(f"no shard {shard!r}: {len(slides)} slides make {-(-len(slides) // shard_size)} shards")
-    start = int(shard) * shard_size
-    return list(slides[start : start + shard_size])
-
-
-def shard_digest(source: str | Path | Sequence[Slide], shard: str, shard_size: int) -> str:
-    """Hash (16 hex digits) of a shard's rows; changes when, and only when, one of them does.
-
-    Args:
-        source: a manifest, or its sorted slides.
-        shard: the shard's name.
-        shard_size: slides per shard.
-    """
-    slides = _cached_manifest(str(source), _stamp(source)) if isinstance(source, str | Path) else source
-    rows = [_row(slide) for slide in shard_slides(slides, shard, shard_size)]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-
-
-def _stamp(path: str | Path) -> tuple[int, int]:
     try:
         status = os.stat(path)  # noqa: PTH116 - Path() of every call is most of its cost
     except OSError as error:
@@ -155,7 +112,8 @@ def _problem(slide: Slide) -> str:
     return ""
 
 
-def _row(slide: Slide) -> list[str]:
+def cells_of(slide: Slide) -> list[str]:
+    """A slide's cells in the order of `COLUMNS`."""
     extra = json.dumps(slide.extra, ensure_ascii=False, sort_keys=True, allow_nan=False)
     return [str(getattr(slide, name)) for name in COLUMNS[:-1]] + [extra]
 
