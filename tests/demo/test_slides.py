@@ -33,16 +33,16 @@ def test_catalogue_describes_the_files(cohort: Path) -> None:
 
 def test_last_two_are_damaged_and_no_others(cohort: Path) -> None:
     rows = catalogue(cohort)
-    assert [row["truncate_to"] is not None for row in rows] == [False, False, True, False]
-    assert 0.5 < rows[2]["truncate_to"] / rows[2]["file_size"] < 0.7
+    assert [row["stored"] is not None for row in rows] == [False, False, True, False]
+    assert 0.5 < rows[2]["stored"] / rows[2]["file_size"] < 0.7
     right = [hash_file(cohort / row["file_name"], "md5") == row["md5sum"] for row in rows]
     assert right == [True, True, True, False]
     assert re.fullmatch(r"[0-9a-f]{32}", rows[3]["md5sum"])
 
 
 def test_damage_of_a_single_slide() -> None:
-    (row,) = damage([{"md5sum": "0" * 32, "file_size": 10, "truncate_to": None}])
-    assert row["md5sum"] != "0" * 32 and row["truncate_to"] is None
+    (row,) = damage([{"md5sum": "0" * 32, "file_size": 10, "stored": None}])
+    assert row["md5sum"] != "0" * 32 and row["stored"] is None
 
 
 def test_resolutions(cohort: Path) -> None:

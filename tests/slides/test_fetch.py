@@ -27,10 +27,15 @@ def downloads(service: GdcService) -> list[str]:
     return [request.path for request in service.requests if request.path.startswith("/data/")]
 
 
-def reason(statuses: list[Any], row: dict[str, Any]) -> str:
-    status = next(status for status in statuses if status.slide_id == row["file_name"].removesuffix(".svs"))
-    assert status.status == "quarantined" and status.path == ""
-    return status.reason
+def reason(statuses: list[Any], row: dict[str, Any], status: str = "quarantined") -> str:
+    found = next(found for found in statuses if found.slide_id == row["file_name"].removesuffix(".svs"))
+    assert found.status == status and found.path == ""
+    return str(found.reason)
+
+
+def later(statuses: list[Any], row: dict[str, Any]) -> str:
+    """Why a slide is unavailable for now."""
+    return reason(statuses, row, "unavailable").removeprefix("unavailable for now: ")
 
 
 def test_whole_shard(serve: Serve, make_gdc: MakeGdc, fetcher: Any, catalogue: Path) -> None:
@@ -144,13 +149,13 @@ def test_damaged_partial_is_mended_by_a_whole_download(
     assert Path(statuses[0].path).read_bytes() == (catalogue / slide.file_name).read_bytes()
 
 
-def test_truncated_file_is_quarantined(serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit) -> None:
+def test_truncated_file_is_unavailable_for_now(serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit) -> None:
     row = edit(1, truncate_to=120_000)
     service = serve()
     fetcher.pin(make_gdc(service))
     statuses = fetcher.fetch(make_gdc(service))
     closed = "the service closed the connection early"
-    assert reason(statuses, row) == f"incomplete: 120000 of {SIZE} bytes after 3 attempts: {closed}"
+    assert later(statuses, row) == f"incomplete: 120000 of {SIZE} bytes after 3 attempts: {closed}"
     assert [status.ok for status in statuses].count(True) == 4
     partial = fetcher.raw / row["file_id"] / (row["file_name"] + ".partial")
     assert partial.stat().st_size == 120_000
@@ -159,46 +164,115 @@ def test_truncated_file_is_quarantined(serve: Serve, make_gdc: MakeGdc, fetcher:
     assert all(status.ok for status in fetcher.fetch(make_gdc(service)))
 
 
-def test_whole_shard_of_bad_slides_is_no_service_failure(
+def test_whole_shard_of_slides_that_are_other_files_is_no_service_failure(
     serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit
 ) -> None:
     for number in range(4):
-        edit(number, truncate_to=10_000)
+        edit(number, stored=10_000)
     edit(4, md5sum="0" * 32)
     service = serve()
     fetcher.pin(make_gdc(service))
     assert [status.status for status in fetcher.fetch(make_gdc(service))] == ["quarantined"] * 5
 
 
-def test_file_longer_than_promised(serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit) -> None:
-    row = edit(0, file_size=1000)
+def test_files_of_other_sizes_than_promised(serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit) -> None:
+    longer, shorter = edit(0, file_size=1000), edit(1, stored=1000)
     service = serve()
     fetcher.pin(make_gdc(service))
-    assert "size mismatch: expected 1000 bytes, the service sends more" in reason(fetcher.fetch(make_gdc(service)), row)
-    assert not list((fetcher.raw / row["file_id"]).iterdir())
+    statuses = fetcher.fetch(make_gdc(service))
+    assert f"size mismatch: expected 1000 bytes, the service has {SIZE}" in reason(statuses, longer)
+    assert f"size mismatch: expected {SIZE} bytes, the service has 1000" in reason(statuses, shorter)
+    assert not list((fetcher.raw / longer["file_id"]).iterdir())
 
 
 def test_stall_ends_and_keeps_what_came(serve: Serve, make_gdc: MakeGdc, fetcher: Any) -> None:
     service = serve(stall_at=150_000)
     fetcher.pin(make_gdc(service))
     start = time.monotonic()
-    statuses = fetcher.fetch(make_gdc(service, timeout=0.3, retries=2, parallel=5))
+    with pytest.raises(ServiceError, match=r"5 of 5 slides .*: incomplete: 150000 of .*no byte for 0\.3 s"):
+        fetcher.fetch(make_gdc(service, timeout=0.3, retries=2, parallel=5))
     assert time.monotonic() - start < 10
-    assert {status.status for status in statuses} == {"quarantined"}
-    assert all("no byte for 0.3 s" in status.reason and status.bytes == 150_000 for status in statuses)
+    assert [path.stat().st_size for path in fetcher.raw.rglob("*.partial")] == [150_000] * 5
     service.hooks.stall_at = None
     assert all(status.ok for status in fetcher.fetch(make_gdc(service)))
 
 
-def test_refused_and_vanished_files(serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit, catalogue: Path) -> None:
+def test_trickle_is_cut_and_resumed(
+    serve: Serve, make_gdc: MakeGdc, fetcher: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    service = serve(trickle_once=100_000)
+    fetcher.pin(make_gdc(service))
+    assert all(status.ok for status in fetcher.fetch(make_gdc(service, timeout=0.5, least_rate=2000, retries=9)))
+    assert "bytes/s for 0.5" in caplog.text and "less than the least rate of 2000" in caplog.text
+    ranges = [request.headers.get("Range") for request in service.requests if request.path.startswith("/data/")]
+    assert ranges.count(None) == 5 and all(int(text[6:-1]) > 100_000 for text in ranges if text)
+
+
+def test_vanished_files_are_quarantined_and_refused_ones_tried_again(
+    serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit, catalogue: Path
+) -> None:
     controlled, gone = edit(0, access="controlled"), edit(3)
-    service = serve()
+    service = serve(token="secret")
     fetcher.pin(make_gdc(service))
     (catalogue / gone["file_name"]).unlink()
     statuses = fetcher.fetch(make_gdc(service))
-    assert reason(statuses, controlled).startswith("HTTP 403")
-    assert reason(statuses, gone).startswith("HTTP 404")
+    assert later(statuses, controlled).startswith("HTTP 403: access is controlled; set gdc.token_file")
+    assert reason(statuses, gone).startswith("HTTP 404: the service does not have it")
     assert len(downloads(service)) == 5
+
+
+@pytest.mark.parametrize(("code", "status"), [(403, "unavailable"), (400, "unavailable"), (410, "quarantined")])
+def test_only_not_found_and_gone_are_for_good(
+    serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit, code: int, status: str
+) -> None:
+    row = edit(1)
+    service = serve(fail=1, fail_code=code, fail_path=f"/data/{row['file_id']}")
+    fetcher.pin(make_gdc(service))
+    assert f"HTTP {code}" in reason(fetcher.fetch(make_gdc(service)), row, status)
+    assert all(found.ok for found in fetcher.fetch(make_gdc(service)))
+
+
+def test_refusal_of_an_open_file_is_told_as_it_is(serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit) -> None:
+    row = edit(1)
+    service = serve(fail=1, fail_code=403, fail_path=f"/data/{row['file_id']}")
+    fetcher.pin(make_gdc(service))
+    said = "HTTP 403, though the manifest says that access is open: told to fail"
+    assert later(fetcher.fetch(make_gdc(service)), row) == said
+
+
+def test_login_page_is_told_and_costs_nothing_that_came(
+    serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit, catalogue: Path
+) -> None:
+    row = edit(1)
+    service = serve(page=f"/data/{row['file_id']}")
+    fetcher.pin(make_gdc(service))
+    slide = next(slide for slide in read_manifest(fetcher.manifest) if slide.file_id == row["file_id"])
+    partial = download.partial_path(download.slide_path(fetcher.raw, slide))
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes((catalogue / slide.file_name).read_bytes()[:200_000])
+    statuses = fetcher.fetch(make_gdc(service))
+    assert later(statuses, row).startswith("an HTML page ('Network login') came instead of the file")
+    assert partial.stat().st_size == 200_000
+    service.hooks.page = ""
+    service.requests.clear()
+    assert all(status.ok for status in fetcher.fetch(make_gdc(service)))
+    assert [request.headers.get("Range") for request in service.requests] == ["bytes=200000-"]
+
+
+@pytest.mark.parametrize("hooks", [{"page": "/data/"}, {"fail": 10_000, "fail_code": 403, "fail_path": "/data/"}])
+def test_shard_of_which_most_is_refused_is_an_error(
+    serve: Serve, make_gdc: MakeGdc, fetcher: Any, hooks: dict[str, Any]
+) -> None:
+    service = serve()
+    fetcher.pin(make_gdc(service))
+    for name, value in hooks.items():
+        setattr(service.hooks, name, value)
+    with pytest.raises(ServiceError, match=r"5 of 5 slides of the shard are unavailable, .*try again later"):
+        fetcher.fetch(make_gdc(service))
+    assert not fetcher.slides.exists() and not fetcher.shard.exists()
+    service.hooks.page, service.hooks.fail = "", 0
+    assert all(status.ok for status in fetcher.fetch(make_gdc(service)))
 
 
 def test_service_down_is_an_error_and_loses_nothing(serve: Serve, make_gdc: MakeGdc, fetcher: Any) -> None:
@@ -236,14 +310,14 @@ def test_service_that_dies_midway_keeps_what_was_fetched(
     assert len(downloads(service)) == 3
 
 
-def test_one_slide_that_the_service_fails_is_quarantined(
+def test_one_slide_that_the_service_fails_is_unavailable(
     serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit
 ) -> None:
     row = edit(1)
     service = serve(fail=3, fail_code=500, fail_path=f"/data/{row['file_id']}")
     fetcher.pin(make_gdc(service))
     statuses = fetcher.fetch(make_gdc(service))
-    assert reason(statuses, row) == "not delivered by the service: HTTP 500 after 3 attempts"
+    assert later(statuses, row) == "not delivered by the service: HTTP 500 after 3 attempts"
     assert [status.ok for status in statuses].count(True) == 4
 
 
@@ -281,7 +355,7 @@ def test_wrong_source_and_wrong_shard(serve: Serve, make_gdc: MakeGdc, fetcher: 
         fetcher.fetch(make_gdc(service), source="local")
 
 
-def test_log_tells_what_was_quarantined(
+def test_log_tells_what_was_left_out(
     serve: Serve, make_gdc: MakeGdc, fetcher: Any, edit: Edit, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -289,7 +363,7 @@ def test_log_tells_what_was_quarantined(
     service = serve()
     fetcher.pin(make_gdc(service))
     fetcher.fetch(make_gdc(service))
-    assert "4 slides ok" in caplog.text and "1 quarantined" in caplog.text
+    assert "4 slides ok" in caplog.text and "0 quarantined, 1 unavailable for now" in caplog.text
     assert row["case_id"] in caplog.text and "incomplete: 5 of" in caplog.text
 
 

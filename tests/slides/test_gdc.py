@@ -1,7 +1,9 @@
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,29 @@ def test_token_does_not_follow_a_redirect_to_another_host(serve: Serve, make_gdc
         assert response.status_code == 200
     assert service.requests[-1].headers["X-Auth-Token"] == "s3cret-token"
     assert [request.headers.get("X-Auth-Token") for request in elsewhere.requests] == [None]
+
+
+def test_answers_that_trickle_are_cut_too() -> None:
+    """Also those that are no files: a page of the query, the status."""
+    ended = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            while not ended.wait(0.01):
+                self.wfile.write(b" ")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        client = GdcClient(Gdc(api=f"http://127.0.0.1:{server.server_address[1]}", timeout=0.3, least_rate=1e6))
+        with pytest.raises(ServiceError, match="less than the least rate"):
+            client.status(attempts=1)
+        ended.set()
+        server.shutdown()
+        thread.join()

@@ -18,7 +18,7 @@ def test_damaged_slides_are_quarantined_and_the_run_goes_on(tiny_demo: Workflow)
     reasons = {row.status: row.reason for row in read_statuses(table)}
     bad = [row.reason for row in read_statuses(table) if row.status == "quarantined"]
     assert len(bad) == 2, reasons
-    assert any("incomplete" in reason for reason in bad)
+    assert any("size mismatch" in reason for reason in bad)
     assert any("md5 mismatch" in reason for reason in bad)
     index = read_index(tiny_demo.results / "tissue" / "demo" / "index.parquet")
     assert sum(record.ok for record in index) == 2
@@ -36,7 +36,7 @@ def test_the_report_tells_it(tiny_demo: Workflow) -> None:
     page = (tiny_demo.results / "report.html").read_text()
     assert "not comparable with published numbers" in page
     assert "md5 mismatch" in page
-    assert "incomplete" in page
+    assert "size mismatch" in page
     assert page.count("data:image/") >= 7
     assert 'src="http' not in page
     for name in ("table2.csv", "tablea1.tex", "further.md"):

@@ -17,6 +17,7 @@ class Gdc:
     retries: int = key(8, "attempts per file, with growing pauses", minimum=1)
     backoff: float = key(1.0, "first pause, seconds; doubles, with jitter", minimum=0)
     timeout: float = key(60.0, "seconds without a byte before an attempt fails", exclusiveMinimum=0)
+    least_rate: float = key(10_000.0, "bytes/s that a download must bring over every `timeout` seconds", minimum=0)
     page_size: int = key(2000, "rows per /files request", minimum=1)
     filters: dict[str, list[str]] = key(
         lambda: {

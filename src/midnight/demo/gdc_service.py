@@ -3,8 +3,9 @@
     python -m midnight.demo.gdc_service --folder FOLDER --url-file FILE --parent PID
 
 The folder holds slides and `catalogue.json`, a list of {file_id, file_name, md5sum, file_size, project_id, case_id,
-sample_type, experimental_strategy, truncate_to}; with `truncate_to` set, every body ends at that byte of the file and
-the connection is closed. The catalogue may appear later than the service: it is read again whenever it changes.
+sample_type, experimental_strategy, truncate_to, stored}; with `truncate_to` set, every body ends at that byte of the
+file and the connection is closed; with `stored` set, the service has only so many bytes of it and says so. The
+catalogue may appear later than the service: it is read again whenever it changes.
 """
 
 import argparse
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16
 MOST_BODY = 1 << 24
+TRICKLE = 0.01
+LOGIN = b"<html><head><title>Network login</title></head><body>Please log in.</body></html>"
 STATUS = {
     "commit": "midnight-demo",
     "data_release": "Demo Release 1.0",
@@ -51,6 +54,8 @@ class Hooks:
         retry_after: `Retry-After` of those answers.
         ignore_range: answer 200 with the whole file to a Range request.
         cut_once: end the first body of each file after so many bytes.
+        trickle_once: send the first body of each file byte by byte from there on, 100 a second.
+        page: requests whose path begins so are answered with a login page and status 200.
         stall_at: stop sending at that byte of a file, without closing, until the service stops.
         token: what `X-Auth-Token` must be for files whose access is controlled.
         redirect: address that `/data` requests are sent on to.
@@ -62,6 +67,8 @@ class Hooks:
     retry_after: str = ""
     ignore_range: bool = False
     cut_once: int | None = None
+    trickle_once: int | None = None
+    page: str = ""
     stall_at: int | None = None
     token: str | None = None
     redirect: str = ""
@@ -115,6 +122,7 @@ class GdcService:
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._cut: set[str] = set()
+        self._trickled: set[str] = set()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="gdc", daemon=True)
@@ -140,6 +148,14 @@ class GdcService:
                 return False
             self.hooks.fail -= 1
             return True
+
+    def trickles_at(self, entry: Mapping[str, Any]) -> int | None:
+        """The byte of the file from which its body trickles; None = it doesn't."""
+        with self._lock:
+            if self.hooks.trickle_once is None or entry["file_id"] in self._trickled:
+                return None
+            self._trickled.add(entry["file_id"])
+            return self.hooks.trickle_once
 
     def body_end(self, entry: Mapping[str, Any]) -> int | None:
         """The byte of the file at which its body is cut off; None = not."""
@@ -196,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = path.removeprefix("/v0")
         if service.should_fail(path):
             return self._message(service.hooks.fail_code, "told to fail", {"Retry-After": service.hooks.retry_after})
+        if service.hooks.page and path.startswith(service.hooks.page):
+            return self._send(200, LOGIN, "text/html")
         if path == "/status":
             return self._send(200, json.dumps(STATUS).encode())
         try:
@@ -231,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send_file(path, entry)
 
     def _send_file(self, path: Path, entry: dict[str, Any]) -> None:
-        size = path.stat().st_size
+        size = min(path.stat().st_size, entry.get("stored") or sys.maxsize)
         ranged = "" if self.server.service.hooks.ignore_range else self.headers.get("Range", "")
         try:
             span = byte_range(ranged, size)
@@ -250,13 +268,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_bytes(self, path: Path, start: int, stop: int, entry: dict[str, Any]) -> None:
         service = self.server.service
-        cut, stall = service.body_end(entry), service.hooks.stall_at
+        cut, stall, slow = service.body_end(entry), service.hooks.stall_at, service.trickles_at(entry)
         end = min(limit for limit in (stop, cut, stall) if limit is not None)
         with path.open("rb") as file:
             file.seek(start)
-            while start < end and (block := file.read(min(BLOCK, end - start))):
+            while start < end and (block := file.read(_step(start, end, slow))):
                 self.wfile.write(block)
                 start += len(block)
+                if slow is not None and start > slow and service.stopping.wait(TRICKLE):
+                    return
         if start >= stop:
             return
         self.close_connection = True
@@ -280,6 +300,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _step(start: int, end: int, slow: int | None) -> int:
+    """Bytes to send next: one at a time from byte `slow` on."""
+    if slow is None:
+        return min(BLOCK, end - start)
+    return 1 if start >= slow else min(BLOCK, end - start, slow - start)
 
 
 def start(folder: Path, url_file: Path, hooks: Hooks | None = None) -> GdcService:

@@ -46,7 +46,7 @@ def write_slides(folder: Path, n: int, size: int, seed: int) -> None:
 
     Per slide `{name}.svs`, the class map `{name}.classes.png` (palette; pixel values of `TissueClass`, 8 µm/px) and the
     tissue mask `{name}.tissue.png` (255 = tissue, which is everything but background; 8 µm/px); then `catalogue.json`,
-    in which the second to last slide is marked to be cut short on the way and the last has a wrong md5sum. The second
+    in which the service has only a part of the second to last slide and the last has a wrong md5sum. The second
     slide is scanned at 0.5 µm/px, the others at 0.25; the third has pen marks.
 
     Args:
@@ -66,9 +66,9 @@ def write_slides(folder: Path, n: int, size: int, seed: int) -> None:
 
 
 def damage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The catalogue with two bad entries: one slide that arrives truncated, one whose md5sum does not fit."""
+    """The catalogue with two bad entries: one slide of which only a part is left, one whose md5sum does not fit."""
     if len(rows) > 1:
-        rows[-2]["truncate_to"] = int(rows[-2]["file_size"] * TRUNCATED_SHARE)
+        rows[-2]["stored"] = int(rows[-2]["file_size"] * TRUNCATED_SHARE)
     rows[-1]["md5sum"] = hashlib.md5(rows[-1]["md5sum"].encode(), usedforsecurity=False).hexdigest()
     return rows
 
@@ -132,6 +132,7 @@ def _identity(job: Job) -> dict[str, Any]:
         "sample_type": "Primary Tumor",
         "experimental_strategy": "Diagnostic Slide",
         "truncate_to": None,
+        "stored": None,
     }
 
 

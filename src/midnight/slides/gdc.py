@@ -12,7 +12,7 @@ from midnight.config import Gdc
 from midnight.errors import ConfigError, ServiceError
 from midnight.slides.endpoint import api_url, is_loopback, read_token
 from midnight.slides.retry import RefusedError, StoppedError, TransientError, pause_seconds
-from midnight.slides.transfer import blocks, cause, check_transient
+from midnight.slides.transfer import Pace, blocks, cause, check_transient, file_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ FIELDS = (
     "cases.project.project_id",
     "cases.samples.sample_type",
 )
+GONE = frozenset((404, 410))
 TOKEN = "X-Auth-Token"  # noqa: S105 - the header's name
 
 
@@ -103,31 +104,44 @@ class GdcClient:
         except (KeyError, TypeError, ValueError):
             raise ServiceError(f"{self.url}/files: the answer has no hits and pagination; is gdc.api right?") from None
 
-    def open(self, file_id: str, offset: int) -> requests.Response:
+    def open(self, file_id: str, offset: int, access: str = "") -> requests.Response:
         """Begin to download a file from byte `offset` on; one attempt. The caller closes the response.
+
+        Args:
+            file_id: the file.
+            offset: bytes that are here.
+            access: "open" or "controlled" where the manifest says it; only for the message of a refusal.
 
         Raises:
             TransientError: worth another attempt.
             RefusedError: the service won't give this file.
         """
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
-        response = self._send("GET", f"/data/{file_id}", headers=headers, stream=True)
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._send("GET", f"/data/{file_id}", headers=headers)
         if response.status_code in (200, 206, 416):
             return response
         with response:
-            raise RefusedError(_refusal(response))
+            raise self._refused(response, access)
 
     def blocks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body, block by block.
+        """The body of a slide, block by block; its beginning is looked at before this returns.
 
         Raises:
-            TransientError: the connection broke, or no byte came for `gdc.timeout` seconds.
+            RefusedError: a page or another text came instead.
+            TransientError: the connection broke, no byte came for `gdc.timeout` seconds, or fewer than
+                `gdc.least_rate` a second.
             StoppedError: `stop` was set.
         """
-        for block in blocks(response, self.gdc.timeout):
+        return self._stoppable(file_blocks(response, self._pace(), binary=True))
+
+    def _stoppable(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
             if self.stop.is_set():
                 raise StoppedError
             yield block
+
+    def _pace(self) -> Pace:
+        return Pace(self.gdc.least_rate, self.gdc.timeout)
 
     def pause(self, failures: int, retry_after: float | None = None) -> None:
         """Wait before the next attempt.
@@ -135,8 +149,37 @@ class GdcClient:
         Raises:
             StoppedError: `stop` was set.
         """
-        if self.stop.wait(pause_seconds(failures, self.gdc.backoff, retry_after)):
+        self.sleep(pause_seconds(failures, self.gdc.backoff, retry_after))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            StoppedError: `stop` was set.
+        """
+        if self.stop.wait(seconds):
             raise StoppedError
+
+    def _refused(self, response: requests.Response, access: str = "") -> RefusedError:
+        code = response.status_code
+        if code in GONE:
+            return RefusedError(f"HTTP {code}: the service does not have it (any more)", gone=True)
+        if code == 401 and self._token:
+            return RefusedError("HTTP 401: the token is not accepted; get a new one for gdc.token_file")
+        if code in (401, 403) and access == "controlled":
+            return RefusedError(f"HTTP {code}: access is controlled; set gdc.token_file to a token that may read it")
+        said = self._said(response)
+        also = ", though the manifest says that access is open" if access == "open" and code in (401, 403) else ""
+        return RefusedError(f"HTTP {code}{also}" + (f": {said}" if said else ""))
+
+    def _said(self, response: requests.Response) -> str:
+        """What the service says to its refusal, on one line."""
+        try:
+            answer = json.loads(next(blocks(response, self._pace()), b""))
+        except (TransientError, ValueError):
+            return ""
+        message = answer.get("message") or answer.get("error") or "" if isinstance(answer, dict) else ""
+        return " ".join(str(message).split())[:200]
 
     def _json(self, method: str, path: str, body: Any, attempts: int | None = None) -> dict[str, Any]:
         attempts = attempts or self.gdc.retries
@@ -163,21 +206,26 @@ class GdcClient:
     def _answer(self, method: str, path: str, body: Any) -> dict[str, Any]:
         with self._send(method, path, json=body) as response:
             if response.status_code != 200:
-                raise RefusedError(_refusal(response))
+                raise self._refused(response)
             try:
-                answer = response.json()
-            except requests.RequestException as error:
+                answer = json.loads(b"".join(blocks(response, self._pace())))
+            except ValueError as error:
                 raise TransientError("the answer is not JSON") from error
         if not isinstance(answer, dict):
             raise TransientError("the answer is not a JSON object")
         return answer
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        headers: Mapping[str, str] = arguments.pop("headers", {})
+        headers = {"Accept-Encoding": "identity"} | arguments.pop("headers", {})
         token = {TOKEN: self._token} if self._token else {}
         try:
             response = self._session().request(
-                method, self.url + path, headers={**headers, **token}, timeout=self.gdc.timeout, **arguments
+                method,
+                self.url + path,
+                headers=headers | token,
+                timeout=self.gdc.timeout,
+                stream=True,
+                **arguments,
             )
         except requests.RequestException as error:
             raise TransientError(cause(error, self.gdc.timeout)) from error
@@ -202,20 +250,3 @@ def query_filters(filters: Mapping[str, list[str]]) -> dict[str, Any]:
         raise ConfigError("gdc.filters: is empty; name at least one field and its values")
     parts = [{"op": "in", "content": {"field": name, "value": list(values)}} for name, values in filters.items()]
     return {"op": "and", "content": parts}
-
-
-def _refusal(response: requests.Response) -> str:
-    reasons = {
-        401: "HTTP 401: the token is not accepted; get a new one for gdc.token_file",
-        403: "HTTP 403: access is controlled; set gdc.token_file to a token that may read it",
-        404: "HTTP 404: the service does not have it (any more)",
-    }
-    if response.status_code in reasons:
-        return reasons[response.status_code]
-    try:
-        answer = response.json()
-        message = answer.get("message") or answer.get("error") or "" if isinstance(answer, dict) else ""
-    except requests.RequestException:
-        message = ""
-    said = " ".join(str(message).split())[:200]
-    return f"HTTP {response.status_code}" + (f": {said}" if said else "")

@@ -11,7 +11,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ ()+-]{0,199}")
 FILE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+|\.{2,}")
 TCGA_CASE = re.compile(r"(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?![A-Z0-9])")
-RESERVED = (".partial", ".verified.json")
+RESERVED = (".partial", ".verified.json", ".lock")
 
 
 def file_name_problem(name: str) -> str:

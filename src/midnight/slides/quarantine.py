@@ -1,4 +1,4 @@
-"""What became of each slide: ok, or quarantined with a reason; the table that the tissue stage reads."""
+"""What became of each slide: ok, quarantined or unavailable, with a reason; the table that the tissue stage reads."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
@@ -8,10 +8,15 @@ from midnight.errors import ConfigError
 from midnight.slides.table import read_table, write_table
 
 COLUMNS = ("slide_id", "path", "status", "reason", "bytes", "seconds", "mpp")
+UNAVAILABLE = "unavailable"
 
 
 class QuarantineError(Exception):
     """A slide can't be used; the message is the reason that the ledger shows."""
+
+
+class UnavailableError(Exception):
+    """A slide can't be had now, and may be later; the message is the reason that the ledger shows."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,9 @@ class SlideStatus:
 
     Attributes:
         slide_id: as in the manifest.
-        path: the file; empty when quarantined.
-        status: ok or quarantined.
-        reason: why quarantined.
+        path: the file; empty when the slide is not ok.
+        status: ok, quarantined (for good) or unavailable (the next run tries it again).
+        reason: why it is not ok.
         bytes: size of what is on disk.
         seconds: time that fetching took.
         mpp: µm/px at level 0 as the manifest states it, for slides that don't say themselves.
@@ -41,6 +46,11 @@ class SlideStatus:
         """Whether the slide can be used."""
         return self.status == "ok"
 
+    @property
+    def unavailable(self) -> bool:
+        """Whether the next run should try the slide again."""
+        return self.status == UNAVAILABLE
+
 
 def usable(slide_id: str, path: Path | str, size: int, seconds: float = 0.0, mpp: float | None = None) -> SlideStatus:
     """A slide that is there, whole and checked."""
@@ -52,10 +62,25 @@ def quarantined(slide_id: str, reason: str, size: int = 0, seconds: float = 0.0)
     return SlideStatus(slide_id, "", "quarantined", " ".join(reason.split()), size, round(seconds, 3))
 
 
+def unavailable(slide_id: str, reason: str, size: int = 0, seconds: float = 0.0) -> SlideStatus:
+    """A slide that is left out for now, and why (put on one line)."""
+    text = f"unavailable for now: {' '.join(reason.split())}"
+    return SlideStatus(slide_id, "", UNAVAILABLE, text, size, round(seconds, 3))
+
+
 def write_statuses(path: Path, statuses: Iterable[SlideStatus], header: Mapping[str, object]) -> None:
     """Write the table atomically."""
     rows = (["" if cell is None else cell for cell in astuple(status)] for status in statuses)
     write_table(path, COLUMNS, rows, header)
+
+
+def has_unavailable(path: str | Path) -> bool:
+    """Whether a table lists slides that the next run should try again; False if there is no table."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return False
+    return any(line.split("\t")[2:3] == [UNAVAILABLE] for line in lines)
 
 
 def read_statuses(path: str | Path) -> list[SlideStatus]:

@@ -26,7 +26,15 @@ class TransientError(Exception):
 
 
 class RefusedError(Exception):
-    """The service answered, and asking again would give the same answer: what it said, on one line."""
+    """The service answered, and asking again at once would give the same answer: what it said, on one line.
+
+    Attributes:
+        gone: whether the service says that it does not have the file (any more), so that a later run need not ask.
+    """
+
+    def __init__(self, said: str, gone: bool = False):
+        super().__init__(said)
+        self.gone = gone
 
 
 class StoppedError(Exception):

@@ -96,17 +96,37 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
-def test_web_page_instead_of_a_file_is_refused(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "body", "says"),
+    [
+        ("text/html; charset=utf-8", b"Quota exceeded", "an HTML page came instead of the file"),
+        ("", b"\n<!DOCTYPE html><title>Log\nin</title>", r"an HTML page \('Log in'\) came instead"),
+        ("", b"<?xml version='1.0'?><Error/>", "an XML document came instead"),
+        ("application/json", b'{"message": "no"}', "a JSON document came instead"),
+    ],
+)
+def test_page_instead_of_a_file_is_refused_and_costs_nothing(path: Path, kind: str, body: bytes, says: str) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
+            if kind:
+                self.send_header("Content-Type", kind)
             self.end_headers()
-            self.wfile.write(b"<html>Quota exceeded")
+            self.wfile.write(body)
 
-    with serving(Page) as url, pytest.raises(ServiceError, match="a web page came instead of the file"):
+    partial_path(path).write_bytes(CONTENT[:5])
+    with serving(Page) as url, pytest.raises(ServiceError, match=says):
         fetch(url, path, PATIENCE)
-    assert not list(path.parent.iterdir())
+    assert partial_path(path).read_bytes() == CONTENT[:5] and not path.exists()
+
+
+def test_trickle_is_cut_and_resumed(site: Site, url: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    site.service.hooks.trickle_once = 100_000
+    fetch(url, path, dataclasses.replace(PATIENCE, timeout=0.5, least_rate=2000.0))
+    assert path.read_bytes() == CONTENT
+    assert "less than the least rate of 2000" in caplog.text
+    assert ranges(site)[0] is None and all(int(str(text)[6:-1]) > 100_000 for text in ranges(site)[1:])
 
 
 def test_answers_shorter_than_what_was_asked_for_are_continued(path: Path) -> None:

@@ -1,9 +1,11 @@
-import fcntl
 import json
 import random
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,8 @@ from midnight.evaluate.prepare.check import DataSet, check
 from midnight.evaluate.prepare.rules import Download
 from midnight.evaluate.prepare.task import STAGE, prepare, prepare_task
 from tests.evaluate.prepare.loopback import LABELS, PATIENCE, Site, zipped
+from tests.read_only import read_only
+from tests.waiting import comes_true
 
 Make = Callable[..., DataSet]
 
@@ -74,7 +78,7 @@ def test_cut_download_never_looks_complete_and_is_resumed(site: Site, dataset: D
     with pytest.raises(MidnightError, match=r"photos\.zip: no byte for 1 s; run again: the 20,000 bytes"):
         prepare(dataset, impatient)
     assert check(dataset).state == "absent"
-    assert content(dataset) == [f"{STAGE}/lock", f"{STAGE}/photos.zip.partial"]
+    assert content(dataset) == [f"{STAGE}/photos.zip.partial"]
     site.service.hooks.stall_at = None
     site.service.requests.clear()
     assert prepare(dataset, PATIENCE).complete
@@ -118,7 +122,7 @@ def test_malicious_archive_is_refused_and_removed(site: Site, dataset: DataSet, 
     site.put("photos.zip", zipped({"photos/a/1.png": b"1", name: b"2"}), "photos.zip")
     with pytest.raises(MidnightError, match=r"photos\.zip: unsafe: .* would leave the folder; removed"):
         prepare(dataset, PATIENCE)
-    assert content(dataset) == [f"{STAGE}/lock"]
+    assert content(dataset) == []
     assert sorted(path.name for path in dataset.root.parent.iterdir()) == ["mine"]
     assert not Path("/midnight-photos").exists()
 
@@ -127,7 +131,7 @@ def test_archive_without_the_expected_files_is_refused(site: Site, dataset: Data
     site.put("photos.zip", zipped({f"photos/a/{number}.png": b"1" for number in range(3)}), "photos.zip")
     with pytest.raises(MidnightError, match=r"does not hold what it should: photos/b/\*.png \(0 of 3\); removed"):
         prepare(dataset, PATIENCE)
-    assert content(dataset) == [f"{STAGE}/lock"]
+    assert content(dataset) == []
 
 
 def test_archive_put_there_by_hand_is_used_and_kept(site: Site, dataset: DataSet) -> None:
@@ -147,7 +151,7 @@ def test_half_a_folder_is_not_touched_and_told_before_the_download(site: Site, d
     (dataset.root / "photos" / "a" / "1.png").write_text("mine")
     with pytest.raises(MidnightError, match=r"photos: is there, but with 1 of 6 files; move it away or delete it"):
         prepare(dataset, PATIENCE)
-    assert site.asked() == [] and content(dataset) == [f"{STAGE}/lock", "photos/a/1.png"]
+    assert site.asked() == [] and content(dataset) == ["photos/a/1.png"]
 
 
 def test_what_is_in_the_way_is_not_overwritten(site: Site, make_dataset: Make) -> None:
@@ -159,13 +163,32 @@ def test_what_is_in_the_way_is_not_overwritten(site: Site, make_dataset: Make) -
     assert (dataset.root / "more" / "other").read_text() == "mine" and not check(dataset).complete
 
 
-def test_one_process_at_a_time(site: Site, dataset: DataSet) -> None:
-    (dataset.root / STAGE).mkdir(parents=True)
-    with open(dataset.root / STAGE / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(MidnightError, match="mine: another process is preparing it"):
-            prepare(dataset, PATIENCE)
-    assert site.asked() == []
+def test_another_process_is_waited_for_and_its_work_is_used(
+    site: Site, dataset: DataSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    gate, original = threading.Event(), site.service.body_end
+
+    def held(entry: Any) -> int | None:
+        gate.wait(60)
+        return original(entry)
+
+    site.service.body_end = held  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(prepare, dataset, PATIENCE)
+        assert comes_true(lambda: bool(site.service.requests))
+        second = pool.submit(prepare, dataset, PATIENCE)
+        waits = comes_true(lambda: "waits for process" in caplog.text or second.done())
+        gate.set()
+        assert first.result().complete and second.result().complete
+    assert waits and f"{dataset.root}" in caplog.text
+    assert site.asked() == ["photos.zip", "more.zip", "labels.h5.gz"] and content(dataset) == WHOLE
+
+
+def test_complete_data_in_a_folder_that_cannot_be_written(site: Site, dataset: DataSet) -> None:
+    assert prepare(dataset, PATIENCE).complete
+    with read_only(dataset.root):
+        assert prepare(dataset, PATIENCE).complete
 
 
 def test_folder_that_cannot_be_made_is_one_line(site: Site, dataset: DataSet) -> None:
@@ -185,7 +208,7 @@ def test_full_disk_while_unpacking_keeps_the_download(
         patch.setattr("midnight.evaluate.prepare.unpack.shutil.copyfileobj", full)
         with pytest.raises(MidnightError, match="the disk is full"):
             prepare(dataset, PATIENCE)
-    assert content(dataset) == [f"{STAGE}/lock", f"{STAGE}/photos.zip"]
+    assert content(dataset) == [f"{STAGE}/photos.zip"]
     assert prepare(dataset, PATIENCE).complete
     assert site.asked().count("photos.zip") == 1
 

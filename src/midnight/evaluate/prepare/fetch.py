@@ -5,6 +5,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from midnight.errors import ServiceError
 from midnight.slides.download import partial_path, size_of
 from midnight.slides.endpoint import is_loopback
 from midnight.slides.retry import MOST_ATTEMPTS, RefusedError, TransientError, pause_seconds
-from midnight.slides.transfer import blocks, cause, check_transient, first_byte
+from midnight.slides.transfer import Pace, cause, check_transient, file_blocks, first_byte, total_bytes
 
 LOG = logging.getLogger(__name__)
 MAKE_ROOM = "make room, or set evaluation.data_root to a larger disk, then run again"
@@ -25,11 +26,19 @@ MAKE_ROOM = "make room, or set evaluation.data_root to a larger disk, then run a
 
 @dataclass(frozen=True)
 class Patience:
-    """When to give up: attempts in a row that bring nothing, first pause in seconds, seconds without a byte."""
+    """When to give up.
+
+    Attributes:
+        attempts: so many in a row that bring nothing.
+        pause: the first pause, seconds.
+        timeout: seconds without a byte.
+        least_rate: bytes/s that every `timeout` seconds must bring.
+    """
 
     attempts: int = 8
     pause: float = 1.0
     timeout: float = 60.0
+    least_rate: float = 10_000.0
 
 
 PATIENCE = Patience()
@@ -77,13 +86,15 @@ def _receive(url: str, partial: Path, patience: Patience) -> None:
             raise TransientError(cause(error, patience.timeout)) from error
         with response:
             _check(response)
-            start, total = first_byte(response), _total(response)
+            start, total = first_byte(response), total_bytes(response)
             if response.status_code == 416 and total == offset:
                 return
             if response.status_code == 416 or start not in (0, offset):
                 partial.unlink(missing_ok=True)
                 raise TransientError("the service could not resume the file")
-            _append(response, partial, start, total, patience)
+            # a page is refused here, before what came earlier is thrown away
+            body = file_blocks(response, Pace(patience.least_rate, patience.timeout))
+            _append(body, partial, start, total)
     if total is not None and size_of(partial) != total:
         raise TransientError(f"the connection ended after {size_of(partial):,} of {total:,} bytes")
 
@@ -94,26 +105,16 @@ def _check(response: requests.Response) -> None:
         return  # its page, if any, is not taken for the file
     if response.status_code not in (200, 206):
         raise RefusedError(f"HTTP {response.status_code}")
-    if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise RefusedError("a web page came instead of the file; has it moved, or is a limit reached?")
 
 
-def _total(response: requests.Response) -> int | None:
-    """Bytes of the whole file, where the service says it."""
-    # only a whole file's Content-Length is that of the file
-    length = response.headers.get("Content-Length", "") if response.status_code == 200 else ""
-    text = response.headers.get("Content-Range", "").rpartition("/")[2] or length
-    return int(text) if text.isdecimal() else None
-
-
-def _append(response: requests.Response, partial: Path, start: int, total: int | None, patience: Patience) -> None:
+def _append(body: Iterator[bytes], partial: Path, start: int, total: int | None) -> None:
     with writing(partial.parent):
         free = shutil.disk_usage(partial.parent).free
         if total is not None and total - start > free:
             raise disk.full(partial.parent, f"{total - start:,} bytes are needed, {free:,} are free", MAKE_ROOM)
         with partial.open("r+b" if start else "wb") as file, _bar(partial, start, total) as bar:
             file.seek(start)
-            for block in blocks(response, patience.timeout):
+            for block in body:
                 file.write(block)
                 bar.update(len(block))
 

@@ -2,11 +2,9 @@
 
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 from midnight.atomic import write_json
 from midnight.config import Evaluation
@@ -18,10 +16,11 @@ from midnight.evaluate.prepare.resources import Resource, find_resources
 from midnight.evaluate.prepare.rules import Download
 from midnight.evaluate.prepare.unpack import BadArchiveError, unpack
 from midnight.hashing import hash_file
-from midnight.locks import claim
+from midnight.lease import hold
 
 LOG = logging.getLogger(__name__)
 STAGE = ".download"
+LOCK = ".download.lock"
 
 
 def prepare_task(name: str, evaluation: Evaluation, output: Path) -> None:
@@ -58,8 +57,7 @@ def prepare(dataset: DataSet, patience: Patience = PATIENCE) -> Status:
     moved to its place, whole and checked, at the end. An interrupted run goes on where it ended.
 
     Raises:
-        MidnightError: no answer, a wrong md5, an unsafe or damaged archive, wrong content, a full disk, another
-            process at work.
+        MidnightError: no answer, a wrong md5, an unsafe or damaged archive, wrong content, a full disk.
     """
     if dataset.rules.downloads and open_downloads(dataset, scan(dataset.root)):
         resources = find_resources(dataset.task, dataset.rules)
@@ -87,24 +85,15 @@ def _in_the_way(path: Path, what: str) -> MidnightError:
 
 @contextlib.contextmanager
 def _stage(root: Path) -> Iterator[Path]:
-    """The hidden folder, which only one process may use at a time; removed when the block ends well."""
-    stage = root / STAGE
+    """The hidden folder, which one process uses at a time, others wait; removed when the block ends well."""
     with writing(root):
-        stage.mkdir(parents=True, exist_ok=True)
-        lock = (stage / "lock").open("w")
-    with lock:
-        busy = f"{root}: another process is preparing it; wait until it has ended"
-        unlocked = f"{root}: no locks on this file system; don't prepare the same data set twice at a time"
-        claim(lock, busy, unlocked)
-        if not _is_at(lock, stage / "lock"):
-            raise MidnightError(f"{root}: another process has just prepared it; run again")
+        root.mkdir(parents=True, exist_ok=True)
+    with hold(root / LOCK):
+        stage = root / STAGE
+        with writing(root):
+            stage.mkdir(exist_ok=True)
         yield stage
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether the open file is still the one at that path."""
-    return path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
 
 
 def _obtain(dataset: DataSet, resource: Resource, download: Download, stage: Path, patience: Patience) -> None:
