@@ -9,6 +9,7 @@ if not workflow.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/shards.smk"
 include: "rules/targets.smk"
 include: "rules/tile_sets.smk"
 include: "rules/demo.smk"
@@ -25,7 +26,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        layout.report(),
+        lambda wildcards: [*tried_again(), layout.report()],
 
 
 onstart:

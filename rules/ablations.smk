@@ -3,7 +3,8 @@
 
 rule ablations:
     input:
-        [
+        lambda wildcards: tried_again()
+        + [
             layout.score(model, size, pooling, task)
             for model, size in model_sizes()
             if model.startswith("ablation-")

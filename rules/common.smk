@@ -1,6 +1,6 @@
-# Reads and checks the configuration; answers which shards, runs, models and cells there are. No rules.
-import functools
+# Reads and checks the configuration; answers which runs, models and cells there are. No rules.
 import re
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -10,7 +10,6 @@ from midnight.evaluate import registry
 from midnight.evaluate.prepare.rules import group_tasks
 from midnight.paths import Layout
 from midnight.slides.pin import pinned_sources, planned_slides
-from midnight.slides.sharding import cut, cut_manifest, digest
 from midnight.tiles.shards.tileset import TileSet
 
 CONDA = "../envs/midnight.yaml"
@@ -50,35 +49,7 @@ wildcard_constraints:
     task="|".join(tasks) or "none",
     tileset="|".join(map(re.escape, tile_sets)) or "none",
     job=r"\d{4}",
-
-
-def pinned(cohort):
-    """The cohort's manifest; for an unpinned cohort this waits for the checkpoint that asks for it."""
-    return checkpoints.pin_manifest.get(cohort=cohort).output[0]
-
-
-def shards(cohort):
-    """Slides by the name of their shard."""
-    if planned[cohort] is None:
-        return cut_manifest(pinned(cohort), cfg.shard_size)
-    return planned_shards(cohort)
-
-
-@functools.cache
-def planned_shards(cohort):
-    return cut(planned[cohort], cfg.shard_size)
-
-
-@functools.cache
-def planned_digest(cohort, shard):
-    return digest(planned_shards(cohort).get(shard, []))
-
-
-def shard_digest(wildcards):
-    """Changes when, and only when, the shard's slides change."""
-    if planned[wildcards.cohort] is None:
-        return digest(shards(wildcards.cohort).get(wildcards.shard, []))
-    return planned_digest(wildcards.cohort, wildcards.shard)
+    attempt=r"\d+",
 
 
 def tissue_params():
@@ -140,8 +111,6 @@ def gpu_resources(run):
 
 def forget_failures():
     """Runs that failed may be tried again: somebody may have mended the cause."""
-    from pathlib import Path
-
     from midnight.ssl import attempts
 
     attempts.forget_failures(Path(layout.model(run, ".")) for run in cfg.runs)
@@ -150,8 +119,6 @@ def forget_failures():
 def start_services():
     """The demo's GDC service: jobs find its address in their environment."""
     if cfg.demo:
-        from pathlib import Path
-
         from midnight.demo.launcher import start_service
 
         SERVICES.append(

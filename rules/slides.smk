@@ -1,4 +1,4 @@
-# Slides: query and pin a manifest, then download, check and quarantine shard by shard.
+# Slides: query and pin a manifest, then download, check and quarantine shard by shard; try again what was unavailable.
 
 
 checkpoint pin_manifest:
@@ -48,3 +48,38 @@ rule fetch_slides:
         "Fetching slides of {wildcards.cohort}, shard {wildcards.shard}"
     script:
         "../workflow/scripts/fetch_slides.py"
+
+
+# Slides that an earlier run could not have. The shard's table is no declared output: it is written only where something
+# has changed, so that what is made from it stays as it is otherwise.
+rule fetch_again:
+    output:
+        layout.again("{attempt}", "{cohort}", "{shard}.txt"),
+    log:
+        layout.log("fetch_again", "{cohort}", "{shard}-{attempt}"),
+    conda:
+        CONDA
+    resources:
+        mem_mb=2000,
+        runtime=1440,
+        downloads=1,
+    params:
+        shard=lambda wildcards: layout.shard(wildcards.cohort, wildcards.shard),
+        slides=lambda wildcards: layout.slides(wildcards.cohort, wildcards.shard),
+        raw=lambda wildcards: layout.raw(wildcards.cohort),
+    message:
+        "Trying again unavailable slides of {wildcards.cohort}, shard {wildcards.shard}"
+    script:
+        "../workflow/scripts/fetch_again.py"
+
+
+checkpoint tried_again:
+    input:
+        lambda wildcards: [
+            layout.again(wildcards.attempt, cohort, f"{shard}.txt")
+            for cohort, shard in unavailable()[1]
+        ],
+    output:
+        touch(layout.again("{attempt}", "done")),
+    message:
+        "Unavailable slides were tried again; now the rest is planned"

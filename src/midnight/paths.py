@@ -26,6 +26,10 @@ class Layout:
     def slides(self, cohort: str, shard: str) -> str:
         return self._at("slides", cohort, f"{shard}.tsv")
 
+    def again(self, *parts: str) -> str:
+        """`again/{attempt}/`, what later runs tried again of slides that had been unavailable, or a file in it."""
+        return self._at("again", *parts)
+
     def raw(self, cohort: str) -> str:
         return str(Path(self.data_dir, cohort))
 

@@ -14,7 +14,7 @@ from midnight.report.comparison import compare_to_random
 from midnight.report.labels import Labels
 from midnight.report.page import ReportInputs
 from midnight.report.scores import load_scores
-from midnight.slides.quarantine import quarantined, usable, write_statuses
+from midnight.slides.quarantine import quarantined, unavailable, usable, write_statuses
 from midnight.tissue.index import TissueRecord, write_records
 from midnight.tissue.mask import pack
 
@@ -86,11 +86,15 @@ def stained(seed: int, size: int = 112, pink: bool = True) -> np.ndarray:
     return (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-def write_slides(folder: Path, damaged: tuple[str, ...] = ("s06", "s07")) -> Path:
-    """Eight slides, of which the `damaged` ones could not be fetched."""
+def write_slides(folder: Path, damaged: tuple[str, ...] = ("s06", "s07"), refused: tuple[str, ...] = ()) -> Path:
+    """Eight slides, of which the `damaged` ones could not be fetched, and the `refused` ones not for now."""
     reasons = dict(zip(damaged, (NASTY, "shorter than its size: 4096 of 81920 bytes"), strict=False))
     rows = [
-        quarantined(name, reasons[name], 4096) if name in reasons else usable(name, f"data/{name}.svs", 40_000_000 + i)
+        quarantined(name, reasons[name], 4096)
+        if name in reasons
+        else unavailable(name, "HTTP 403")
+        if name in refused
+        else usable(name, f"data/{name}.svs", 40_000_000 + i)
         for i, name in enumerate(f"s{i:02d}" for i in range(8))
     ]
     path = folder / "demo" / "0000.tsv"

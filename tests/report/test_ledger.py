@@ -65,3 +65,11 @@ def test_a_slide_that_is_damaged_in_parts_is_used_and_named_once(tmp_path: Path)
     ledger = read_ledger(*tables, [tmp_path / "base", tmp_path / "next"])
     assert replace(ledger, damaged=()) == read_ledger(*tables)
     assert [(q.slide_id, q.stage, q.reason) for q in ledger.damaged] == [("s00", "training base", "1 of 32")]
+
+
+def test_slides_that_are_unavailable_for_now_are_counted_apart(tmp_path: Path) -> None:
+    slides, tissue = write_slides(tmp_path / "slides", refused=("s03",)), write_tissue(tmp_path / "tissue")
+    ledger = read_ledger([slides], [tissue])
+    assert (ledger.unavailable, ledger.cohorts[0].unavailable, ledger.cohorts[0].quarantined) == (1, 1, 4)
+    assert {q.reason for q in ledger.quarantined if q.slide_id == "s03"} == {"unavailable for now: HTTP 403"}
+    assert read_ledger([write_slides(tmp_path / "slides")], [tissue]).unavailable == 0

@@ -1,6 +1,5 @@
 """Slides that could not be had are tried again, alone; a table changes only when they do."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ import pytest
 
 from midnight.config import Gdc
 from midnight.demo.gdc_service import GdcService
+from midnight.slides.again import has_unavailable, next_attempt
 from midnight.slides.fetch import fetch_again
-from midnight.slides.quarantine import has_unavailable, quarantined, read_statuses, unavailable, usable, write_statuses
+from midnight.slides.quarantine import quarantined, read_statuses, unavailable, usable, write_statuses
 
 Serve = Callable[..., GdcService]
 MakeGdc = Callable[..., Gdc]
@@ -88,11 +88,17 @@ def test_local_slides_that_were_away_are_tried_again(fetcher: Any, tmp_path: Pat
     assert all(status.ok for status in read_statuses(fetcher.slides))
 
 
-def test_a_table_says_cheaply_whether_it_has_such_slides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def test_a_table_says_cheaply_whether_it_has_such_slides(tmp_path: Path) -> None:
     table = tmp_path / "0001.tsv"
     assert not has_unavailable(table)
     write_statuses(table, [usable("unavailable", "/unavailable", 1), quarantined("b", "unavailable")], {})
     assert not has_unavailable(table)
     write_statuses(table, [usable("a", "/a", 1), unavailable("b", "HTTP 403")], {})
     assert has_unavailable(table)
+
+
+def test_attempts_are_numbered(tmp_path: Path) -> None:
+    assert next_attempt(tmp_path / "nowhere") == "1"
+    for name in ("1", "9", "10", "other"):
+        (tmp_path / name).mkdir()
+    assert next_attempt(tmp_path) == "11"

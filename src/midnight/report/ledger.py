@@ -23,13 +23,14 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class CohortCount:
-    """Sums of one cohort; `size` is bytes on disk."""
+    """Sums of one cohort; `size` is bytes on disk; `unavailable` are those of the quarantined that were so for now."""
 
     cohort: str
     ok: int
     quarantined: int
     size: int
     tissue_mm2: float
+    unavailable: int = 0
 
     @property
     def total(self) -> int:
@@ -51,6 +52,11 @@ class Ledger:
         return sum(cohort.ok for cohort in self.cohorts)
 
     @property
+    def unavailable(self) -> int:
+        """Slides that could not be had for now: the next run tries them again."""
+        return sum(cohort.unavailable for cohort in self.cohorts)
+
+    @property
     def size(self) -> int:
         """Bytes of the slides that were fetched."""
         return sum(cohort.size for cohort in self.cohorts)
@@ -68,6 +74,7 @@ class _Slide:
     reason: str = ""
     size: int = 0
     tissue_mm2: float = 0.0
+    unavailable: bool = False
 
 
 def read_ledger(slides: Iterable[Path], tissue: Iterable[Path], runs: Iterable[Path] = ()) -> Ledger:
@@ -120,7 +127,10 @@ def _merge(cohort: dict[str, _Slide], slide_id: str, entry: _Slide) -> None:
 
 
 def _read_slides(path: Path) -> dict[str, _Slide]:
-    return {row.slide_id: _Slide(row.ok, "fetching", row.reason, row.bytes) for row in read_statuses(path)}
+    return {
+        row.slide_id: _Slide(row.ok, "fetching", row.reason, row.bytes, unavailable=row.unavailable)
+        for row in read_statuses(path)
+    }
 
 
 def _read_tissue(path: Path) -> dict[str, _Slide]:
@@ -144,4 +154,5 @@ def _ledger(found: dict[str, dict[str, _Slide]]) -> Ledger:
 def _count(name: str, slides: Sequence[_Slide]) -> CohortCount:
     ok = [slide for slide in slides if slide.ok]
     area = math.fsum(slide.tissue_mm2 for slide in ok)
-    return CohortCount(name, len(ok), len(slides) - len(ok), sum(slide.size for slide in slides), area)
+    later = sum(slide.unavailable for slide in slides)
+    return CohortCount(name, len(ok), len(slides) - len(ok), sum(slide.size for slide in slides), area, later)

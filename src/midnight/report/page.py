@@ -134,6 +134,7 @@ def _facts(
     facts = []
     if ledger.cohorts:
         remark = f"{len(ledger.quarantined)} quarantined" if ledger.quarantined else "none quarantined"
+        remark += f", {ledger.unavailable} of them only unavailable for now" if ledger.unavailable else ""
         facts.append((f"{ledger.ok:,}", "slides used", remark))
         facts.append((f"{ledger.tissue_mm2:,.0f} mm²", "of tissue", formatting.size(ledger.size) + " of slides"))
     if runs:

@@ -74,15 +74,6 @@ def write_statuses(path: Path, statuses: Iterable[SlideStatus], header: Mapping[
     write_table(path, COLUMNS, rows, header)
 
 
-def has_unavailable(path: str | Path) -> bool:
-    """Whether a table lists slides that the next run should try again; False if there is no table."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return False
-    return any(line.split("\t")[2:3] == [UNAVAILABLE] for line in lines)
-
-
 def read_statuses(path: str | Path) -> list[SlideStatus]:
     """The rows of `slides/{cohort}/{shard}.tsv`.
 
