@@ -7,6 +7,7 @@ by their own clock, so that clocks need not agree.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -120,6 +121,8 @@ class Lease:
         except FileExistsError:
             return False
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # made, but empty
+                self.path.unlink(missing_ok=True)
             raise MidnightError(f"{self.path.parent}: can't be written: {error.strerror}") from error
         self._seen = time.time()
         return True
