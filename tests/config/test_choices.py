@@ -1,5 +1,6 @@
 """Every value that a key of few values may have does something, and any other is an error: none counts in silence."""
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -21,8 +22,9 @@ from midnight.evaluate.score import RUNNERS
 from midnight.evaluate.segment import is_random
 from midnight.evaluate.session import build_scheduler
 from midnight.evaluate.store import Embeddings
-from midnight.slides.fetch import obtain
+from midnight.slides.fetch import fetch
 from midnight.slides.pin import _choose
+from midnight.slides.record import Slide
 from midnight.ssl.budget.cost import GPUS
 from midnight.ssl.budget.memory import element
 from midnight.ssl.runtime import autocast
@@ -101,7 +103,9 @@ def task(**change: Any) -> Task:
 
 def source_of_cohort(value: Any, folder: Path) -> None:
     cohort = Cohort(value, path=str(folder / "nothing"), manifest=str(folder / "nothing.tsv"))
-    obtain([], cohort, Gdc(), folder) if value == "local" else None
+    slides = [Slide("s", value, "f", "s.svs", 1, "", extra={"path": str(folder / "nothing")})]
+    with contextlib.nullcontext() if value == "local" else pytest.raises(MidnightError):
+        fetch(slides, Gdc(api="http://127.0.0.1:9", retries=1), folder, folder / "notes")
     with pytest.raises(ConfigError, match=r"nothing" if value in ("gdc", "local") else "has no effect"):
         _choose(cohort, Gdc())
     choose(value, {"gdc": 0, "local": 0}, "source")
