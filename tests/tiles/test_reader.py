@@ -40,8 +40,7 @@ def test_resampling_averages_exactly_fractions_included(seed: int, size: int, sc
     length = int(np.ceil(side - 1e-6))
     pixels = np.random.default_rng(seed).integers(0, 256, (length, length, 3), dtype=np.uint8)
     expected = averaged(pixels, size, side)
-    # Half a level of rounding, and OpenCV leaves out shares of a px below 1/1000.
-    assert np.abs(resample(pixels, size, side).astype(float) - expected).max() < 0.5 + 0.26
+    assert np.abs(resample(pixels, size, side).astype(float) - expected).max() < 0.5 + 0.05
 
 
 def test_scaling_up_keeps_edges_in_place() -> None:
@@ -176,13 +175,15 @@ def test_a_window_never_reaches_over_the_border() -> None:
 
 
 @given(st.floats(0.1, 1.1), st.sampled_from([0.125, 0.25, 0.5, 1.0, 2.0]), st.sampled_from([64, 256, 512]))
-def test_a_level_is_averaged_only_if_little_is_left_to_scale(slide_mpp: float, target: float, size: int) -> None:
+def test_a_level_is_averaged_while_it_is_decoded_only_if_nothing_is_left_to_scale(
+    slide_mpp: float, target: float, size: int
+) -> None:
     window = plan(make_record(np.ones((2000, 2000), bool), mpp=slide_mpp), size, target)
     if window is not None:
         level_mpp = slide_mpp * window.downsample
         assert window.side == pytest.approx(size * target / level_mpp, rel=NATIVE)
         if window.reduce > 1:
-            assert 0.98 * size <= window.side <= 1.15 * size
+            assert window.side == size
 
 
 def test_half_and_quarter_windows_are_averages_of_whole_pixels(noisy: TissueRecord, noise: np.ndarray) -> None:

@@ -18,8 +18,9 @@ from typing import Generic, Protocol, TypeVar
 import openslide
 
 from midnight.outages import Patience
+from midnight.tiles.area import average
 from midnight.tiles.direct import DirectSlide, Layout, open_file, read_layout, stamp
-from midnight.tiles.jpeg import NotDecodedError, average, decoder
+from midnight.tiles.jpeg import NotDecodedError, decoder
 from midnight.tiles.window import NATIVE, Tile, Window, cut, plan, resample
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.openslides import damaged, open_slide, read_rgb, unusable

@@ -7,9 +7,10 @@ it interpolates the window between pixels, which takes 2.8 times as long and blu
 whose size was rounded) the nearest level-0 pixel is stated as the tile's x, y; it is off by less than half a pixel of
 the level.
 
-**Reduction.** A window of twice or four times the tile's side is averaged by that whole factor while it is decoded,
-which for JPEG costs less than decoding all pixels (see `midnight.tiles.jpeg`). Columns, rows, side and positions then
-count pixels of the averaged level.
+**Reduction.** A window of just twice or four times the tile's side is averaged by that whole factor while it is
+decoded, which for JPEG costs less than decoding all pixels (see `midnight.tiles.jpeg`). Columns, rows, side and
+positions then count pixels of the averaged level. A window of any other size is decoded in full, and averaged once:
+two averages, one by the whole factor and one by the rest, would blur (see `midnight.tiles.area`).
 
 **Exact size.** The window's side is size · mpp / level mpp, mostly no whole number. One pixel more is read where
 needed, and the resampling is told the exact scale, so that the last output pixel averages only the part of the
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from midnight.tiles.area import area_average, average
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.resolution import nearest_finer
 
@@ -31,10 +33,8 @@ Tile = npt.NDArray[np.uint8]
 # Up to this deviation of scale pixels are kept as they are: half a pixel over a 256 px tile, less than the
 # precision of most stated mpps (0.499, 0.2525), while resampling by 1.002 would blur half of the tile.
 NATIVE = 0.0025
-# A level is averaged by a whole factor if the scale that is left lies between these: slides at 0.2525 µm/px give tiles
-# at 0.5 from 254 averaged px, slides at 0.23 from 278. With more left, averaging twice would differ from doing it once.
-LEFT = (0.98, 1.15)
-FACTORS = (4, 2)
+# Factors by which a level is averaged while it is decoded, if nothing is left to scale.
+FACTORS = (2, 4)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def plan(record: TissueRecord, size: int, mpp: float) -> Window | None:
     mpps = record.level_mpps
     level = nearest_finer(mpps, mpp)
     scale = mpp / mpps[level]
-    reduce = next((factor for factor in FACTORS if LEFT[0] <= scale / factor <= LEFT[1]), 1)
-    side = size * (1.0 if abs(scale / reduce - 1) <= NATIVE else scale / reduce)
+    whole = next((factor for factor in (1, *FACTORS) if abs(scale / factor - 1) <= NATIVE), None)
+    reduce, side = whole or 1, size * (1.0 if whole else scale)
     pixels = math.ceil(side - 1e-6)
     columns = record.level_widths[level] // reduce - pixels + 1
     rows = record.level_heights[level] // reduce - pixels + 1
@@ -102,13 +102,9 @@ def resample(pixels: Tile, size: int, side: float) -> Tile:
         matrix = np.array([[centre, 0, centre / 2 - 0.5], [0, centre, centre / 2 - 0.5]])
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
         return _uint8(cv2.warpAffine(pixels, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE))
-    # Given fx instead of a size, OpenCV averages over exactly 1/fx px, fractions at the edges included. But where
-    # both sizes would round to the same it only copies: there the input is extended until they don't.
-    least = math.ceil(0.5 * side / (side - size)) + 1
-    if (missing := least - pixels.shape[0]) > 0:
-        pixels = _uint8(cv2.copyMakeBorder(pixels, 0, missing, 0, missing, cv2.BORDER_REPLICATE))
-    shrunk = cv2.resize(pixels, None, fx=size / side, fy=size / side, interpolation=cv2.INTER_AREA)
-    return _uint8(shrunk[:size, :size])
+    if (factor := round(side / size)) * size == pixels.shape[0] and abs(factor * size - side) < 1e-6:
+        return average(pixels, factor)
+    return area_average(pixels, size, side)
 
 
 def _uint8(image: npt.NDArray[np.generic]) -> Tile:
