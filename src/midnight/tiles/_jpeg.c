@@ -7,18 +7,24 @@
  * 1989, with 13-bit constants], triangle upsampling and 16-bit colour matrix. At half and quarter size the inverse
  * DCT gives averages of 2x2 or 4x4 px, and a subsampled component just fewer of them.
  *
- * Baseline Huffman images of 8 bits with one component, or three in one scan, sampled 1x1, 2x1 or 2x2. Every index
- * that depends on the data is bounded: damaged data give CORRUPT or wrong pixels, never a read or write outside. */
+ * Averages are taken before colours are converted and clipped, which is the same only where little is clipped, and of
+ * subsampled components as they are. Where colours come out far outside of what RGB can show, as of RGB that is labelled
+ * YCbCr, and where it is RGB that is subsampled, these sizes are INEXACT.
+ *
+ * Baseline Huffman images of 8 bits with three components in one scan, sampled 1x1, 2x1 or 2x2. What libjpeg refuses
+ * or warns of is refused here, too. Every index that depends on the data is bounded: damaged data give CORRUPT or wrong
+ * pixels, never a read or write outside. */
 #include "_native.h"
 
-enum { OK = 0, UNSUPPORTED = 1, CORRUPT = 2 };
+enum { OK = 0, UNSUPPORTED = 1, CORRUPT = 2, INEXACT = 3 };
 enum { LOOK = 12, SIZE = 1 << LOOK, END = 64, LONG = 128 };
 
 /* By the next LOOK bits. entry: value << 16 | coefficients to advance << 8 | bits; with LONG the value's size instead
  * of the value, and the code's bits alone; 0 where the code is longer. skip: advance << 8 | bits with the value's.
- * twice: the same for two codes where both fit. */
+ * twice: the same for two codes where both fit. built: these belong to the source, which may be an earlier image's;
+ * defined: this image, or its file's tables, have the table. */
 typedef struct {
-    uint8_t source[272], defined;
+    uint8_t source[272], built, defined;
     int32_t entry[SIZE];
     uint16_t skip[SIZE], twice[SIZE];
     int32_t limit[17], offset[17];
@@ -34,8 +40,11 @@ typedef struct {
 typedef struct {
     Table tables[8];   /* 0-3 for DC, 4-7 for AC coefficients */
     int32_t quant[4][64];
+    uint8_t quantized[4]; /* which of them are defined */
     Part parts[3];
-    int count, width, height, hmax, vmax, restart;
+    int frame, scan;   /* whether their headers were read */
+    int rgb;           /* the image says of itself that it is RGB */
+    int width, height, hmax, vmax, restart;
     uint8_t *room;     /* of the planes and two widened rows */
     size_t size;
 } Decoder;
@@ -68,7 +77,8 @@ static int build(Table *t, int ac) {
         for (int n = 0; n < t->source[length - 1]; n++, code++, number++) {
             int symbol = t->source[16 + number], run = ac ? symbol >> 4 : 0, size = symbol & 15;
             int advance = ac && size == 0 ? (symbol == RUN_OF_16 ? 16 : END) : run + 1;
-            if (code >= 1 << length) return CORRUPT;
+            /* No code is all ones. */
+            if (code + 1 >= 1 << length || (!ac && symbol > 15)) return CORRUPT;
             if (length > LOOK) continue;
             int left = LOOK - length;
             for (int suffix = 0; suffix < 1 << left; suffix++) {
@@ -90,7 +100,7 @@ static int build(Table *t, int ac) {
         if (two && length_of[after] <= LOOK - used)
             t->twice[place] = (uint16_t)(((one >> 8) + (two >> 8)) << 8 | (used + (two & 255)));
     }
-    t->defined = 1;
+    t->built = 1;
     return OK;
 }
 
@@ -103,11 +113,12 @@ static int read_huffman(Decoder *d, const uint8_t *at, const uint8_t *end) {
         if (total > 256 || end - at < 17 + total) return CORRUPT;
         Table *t = &d->tables[4 * class + number];
         /* Most files repeat the same tables in each tile: they are built once. */
-        if (!t->defined || memcmp(t->source, at + 1, 16 + (size_t)total)) {
-            t->defined = 0;
+        if (!t->built || memcmp(t->source, at + 1, 16 + (size_t)total)) {
+            t->built = 0;
             memcpy(t->source, at + 1, 16 + (size_t)total);
             if (build(t, class)) return CORRUPT;
         }
+        t->defined = 1;
         at += 17 + total;
     }
     return OK;
@@ -118,73 +129,103 @@ static int read_quantization(Decoder *d, const uint8_t *at, const uint8_t *end) 
         if (*at > 3) return UNSUPPORTED;
         if (end - at < 65) return CORRUPT;
         for (int k = 0; k < 64; k++) d->quant[*at][k] = at[1 + k];
+        d->quantized[*at] = 1;
     }
     return OK;
 }
 
 static int read_frame(Decoder *d, const uint8_t *at, const uint8_t *end) {
-    if (end - at < 6 || end - at < 6 + 3 * at[5]) return CORRUPT;
-    if (at[0] != 8 || (at[5] != 1 && at[5] != 3)) return UNSUPPORTED;
+    if (d->frame || end - at < 6 || end - at != 6 + 3 * at[5]) return CORRUPT;
+    if (at[0] != 8 || at[5] != 3) return UNSUPPORTED;
     d->height = at[1] << 8 | at[2];
     d->width = at[3] << 8 | at[4];
-    d->count = at[5];
+    d->frame = 1;
     d->hmax = d->vmax = 1;
-    for (int c = 0; c < d->count; c++) {
+    for (int c = 0; c < 3; c++) {
         const uint8_t *fact = at + 6 + 3 * c;
         Part *p = &d->parts[c];
         p->id = fact[0];
-        p->h = d->count == 3 ? fact[1] >> 4 : 1;
-        p->v = d->count == 3 ? fact[1] & 15 : 1;
-        p->quant = fact[2] & 3;
+        p->h = fact[1] >> 4;
+        p->v = fact[1] & 15;
+        p->quant = fact[2];
+        if (p->quant > 3) return CORRUPT;
         if (p->h < 1 || p->h > 2 || p->v < 1 || p->v > p->h) return UNSUPPORTED;
         if (p->h > d->hmax) d->hmax = p->h;
         if (p->v > d->vmax) d->vmax = p->v;
     }
-    for (int c = 0; c < d->count; c++) /* no upsampling in one direction of full-width components */
+    for (int c = 0; c < 3; c++) /* no upsampling in one direction of full-width components */
         if (d->parts[c].h == d->hmax && d->parts[c].v != d->vmax) return UNSUPPORTED;
+    d->rgb |= d->parts[0].id == 'R' && d->parts[1].id == 'G' && d->parts[2].id == 'B';
     return d->width && d->height ? OK : CORRUPT;
 }
 
+/* Adobe's marker says how colours are coded, by its last byte: 0 is not at all. */
+static void read_adobe(Decoder *d, const uint8_t *at, const uint8_t *end) {
+    if (end - at >= 12 && !memcmp(at, "Adobe", 5) && !at[11]) d->rgb = 1;
+}
+
 static int read_scan(Decoder *d, const uint8_t *at, const uint8_t *end) {
-    if (!d->count || at >= end || *at != d->count) return UNSUPPORTED;
-    if (end - at < 4 + 2 * d->count) return CORRUPT;
-    for (int c = 0; c < d->count; c++) {
+    static const uint8_t SEQUENTIAL[3] = {0, 63, 0};
+    if (at >= end || *at != 3) return UNSUPPORTED;
+    if (end - at != 4 + 2 * 3 || memcmp(end - 3, SEQUENTIAL, 3)) return CORRUPT;
+    for (int c = 0; c < 3; c++) {
         const uint8_t *fact = at + 1 + 2 * c;
         if (fact[0] != d->parts[c].id) return UNSUPPORTED;
-        d->parts[c].dc = (fact[1] >> 4) & 3;
-        d->parts[c].ac = 4 + (fact[1] & 3);
-        if (!d->tables[d->parts[c].dc].defined || !d->tables[d->parts[c].ac].defined) return CORRUPT;
+        int dc = fact[1] >> 4, ac = fact[1] & 15;
+        if (dc > 3 || ac > 3 || !d->tables[dc].defined || !d->tables[4 + ac].defined) return CORRUPT;
+        if (!d->quantized[d->parts[c].quant]) return CORRUPT;
+        d->parts[c].dc = dc;
+        d->parts[c].ac = 4 + ac;
     }
+    d->scan = 1;
     return OK;
 }
 
-/* All segments before the coded data; *at is then where these begin. */
+/* All segments from the start of an image to its coded data, or of a stream of tables to its end; *at is then behind
+ * them. Of an earlier one only the tables are kept. */
 static int read_headers(Decoder *d, const uint8_t **at, const uint8_t *end) {
     const uint8_t *p = *at;
-    d->restart = d->count = 0;
-    while (end - p >= 4) {
-        int marker = p[1], size = p[2] << 8 | p[3], status = OK;
+    d->restart = d->frame = d->scan = d->rgb = 0;
+    if (end - p < 4 || p[0] != 0xFF || p[1] != 0xD8) return CORRUPT;
+    p += 2;
+    while (end - p >= 2) {
         if (p[0] != 0xFF) return CORRUPT;
-        if (marker == 0xD9) break;
-        if (marker == 0xFF || marker == 0xD8) {
-            p += marker == 0xFF ? 1 : 2;
+        int marker = p[1], status = OK;
+        if (marker == 0xD9) {
+            *at = p + 2;
+            return OK;
+        }
+        if (marker == 0xFF) {
+            p++;
             continue;
         }
-        if (size < 2 || end - p < 2 + size) return CORRUPT;
+        int size = end - p >= 4 ? p[2] << 8 | p[3] : 0;
+        if (marker < 0xC0 || (marker >= 0xD0 && marker <= 0xD8) || size < 2 || end - p < 2 + size) return CORRUPT;
         const uint8_t *first = p + 4, *last = p + 2 + size;
         if (marker == 0xC4) status = read_huffman(d, first, last);
         else if (marker == 0xDB) status = read_quantization(d, first, last);
         else if (marker == 0xC0 || marker == 0xC1) status = read_frame(d, first, last);
         else if (marker == 0xDD && size == 4) d->restart = first[0] << 8 | first[1];
+        else if (marker == 0xEE) read_adobe(d, first, last);
         else if (marker == 0xDA) {
             *at = last;
-            return read_scan(d, first, last);
-        } else if (marker >= 0xC0 && marker <= 0xCF) status = UNSUPPORTED;
+            return d->frame ? read_scan(d, first, last) : CORRUPT;
+        } else if (marker <= 0xCF || (marker >= 0xDC && marker <= 0xDF) || (marker >= 0xF0 && marker <= 0xFD))
+            status = UNSUPPORTED;
         if (status) return status;
         p = last;
     }
-    *at = end;
-    return OK;
+    return CORRUPT;
+}
+
+/* Tables of an earlier image, of whatever file, are those of no other: only what was built from them is kept, in case
+ * that the next one brings the same. `tables` is the stream that an image's file has for all of its images. */
+static int start_image(Decoder *d, const uint8_t *tables, int64_t size) {
+    for (int i = 0; i < 8; i++) d->tables[i].defined = 0;
+    memset(d->quantized, 0, sizeof d->quantized);
+    if (!size) return OK;
+    int status = read_headers(d, &tables, tables + size);
+    return status || !d->frame ? status : CORRUPT;
 }
 
 /* ---- entropy coding ---- */
@@ -265,22 +306,31 @@ INLINE int skip_block(const Table *t, Reader *reader) {
     return OK;
 }
 
+/* What the absolute coefficients of a block may sum up to. Beyond it libjpeg's 16-bit steps overflow, on each processor
+ * in another way. Only damaged images, and black and white noise, come near it. */
+enum { MAX_SUM = 5900 };
+
 /* A block's AC coefficients, dequantized, to their natural places. Returns the last k, or -1. */
 INLINE int read_block(const Table *t, const int32_t *quant, Reader *reader, int32_t *block) {
     Reader r = *reader;
-    int k = 1, last = 0;
+    int k = 1, last = 0, sum = block[0] < 0 ? -block[0] : block[0];
     for (int n = 0; k < 64; n ^= 1) {
         int advance;
         if (!n) refill(&r);
         int value = next_value(t, 1, &r, &advance);
         if (advance < 0) return -1;
         k += advance;
-        if (k > 64) break;
+        if (k > 64) {
+            if (advance != END && value) return -1; /* a coefficient behind the last one */
+            break;
+        }
         last = k - 1;
-        block[NATURAL[last]] = value * quant[last];
+        int coefficient = value * quant[last];
+        sum += coefficient < 0 ? -coefficient : coefficient;
+        block[NATURAL[last]] = coefficient;
     }
     *reader = r;
-    return last;
+    return sum <= MAX_SUM ? last : -1;
 }
 
 /* ---- inverse DCT ---- */
@@ -400,17 +450,19 @@ VECTORIZED static void put_block(const int32_t *block, int last, int fy, int fx,
 
 typedef struct { int left, right, top, bottom; } Mcus; /* first and last column and row */
 
-static int restart(Reader *r, int32_t *before) {
-    if (r->missing > r->left) return CORRUPT;
-    while (r->end - r->at >= 2 && !(r->at[0] == 0xFF && r->at[1] >= 0xD0 && r->at[1] <= 0xD7)) r->at++;
-    if (r->end - r->at < 2) return CORRUPT;
+/* Marker `number` mod 8 has to follow, with less than a byte of padding before it. */
+static int restart(Reader *r, int number, int32_t *before) {
+    int over = r->left - r->missing;
+    if (over < 0) return CORRUPT;
+    while (r->end - r->at >= 2 && r->at[0] == 0xFF && r->at[1] == 0xFF) r->at++;
+    if (over >= 8 || r->end - r->at < 2 || r->at[0] != 0xFF || r->at[1] != (0xD0 | (number & 7))) return CORRUPT;
     *r = (Reader){r->at + 2, r->end, 0, 0, 0};
     memset(before, 0, 3 * sizeof *before);
     return OK;
 }
 
 INLINE int read_mcu(Decoder *d, Reader *r, int32_t *before, int keep, int column, int row) {
-    for (int c = 0; c < d->count; c++) {
+    for (int c = 0; c < 3; c++) {
         Part *p = &d->parts[c];
         const Table *dc = &d->tables[p->dc], *ac = &d->tables[p->ac];
         const int32_t *quant = d->quant[p->quant];
@@ -438,11 +490,11 @@ INLINE int read_mcu(Decoder *d, Reader *r, int32_t *before, int keep, int column
 static int read_mcus(Decoder *d, const uint8_t *at, const uint8_t *end, Mcus part) {
     Reader r = {at, end, 0, 0, 0};
     int32_t before[3] = {0};
-    int across = (d->width + 8 * d->hmax - 1) / (8 * d->hmax), until_restart = d->restart;
+    int across = (d->width + 8 * d->hmax - 1) / (8 * d->hmax), until_restart = d->restart, restarts = 0;
     for (int row = 0; row <= part.bottom; row++)
         for (int column = 0; column < (row < part.bottom ? across : part.right + 1); column++) {
             if (d->restart && !until_restart--) {
-                if (restart(&r, before)) return CORRUPT;
+                if (restart(&r, restarts++, before)) return CORRUPT;
                 until_restart = d->restart - 1;
             }
             int keep = row >= part.top && column >= part.left && column <= part.right;
@@ -462,7 +514,7 @@ INLINE size_t upsampled_pitch(Mcus part) { return (size_t)(part.right - part.lef
 /* Room for the planes; factors by which each component is averaged. */
 static int lay_out(Decoder *d, Mcus part, int reduce) {
     size_t total = 0, across = (size_t)(part.right - part.left + 1), down = (size_t)(part.bottom - part.top + 1);
-    for (int c = 0; c < d->count; c++) {
+    for (int c = 0; c < 3; c++) {
         Part *p = &d->parts[c];
         p->fx = reduce * p->h / d->hmax, p->fy = reduce * p->v / d->vmax;
         if (!p->fx) p->fx = 1;
@@ -478,7 +530,7 @@ static int lay_out(Decoder *d, Mcus part, int reduce) {
         if (!d->room) return CORRUPT;
     }
     uint8_t *at = d->room + 2 * upsampled_pitch(part);
-    for (int c = 0; c < d->count; c++) {
+    for (int c = 0; c < 3; c++) {
         Part *p = &d->parts[c];
         p->plane = at;
         at += (size_t)p->pitch * down * (size_t)p->v * 8 / (size_t)p->fy;
@@ -588,24 +640,53 @@ static const uint8_t *component_row(const Decoder *d, int c, Mcus part, int redu
     return out + x;
 }
 
-static void assemble(const Decoder *d, Mcus part, const int *box, int reduce, int ycc, uint8_t *out, ptrdiff_t pitch) {
+/* Levels beyond 0 and 255 to which rounding, coarse quantization and halved chroma take colours that were RGB: up to 29
+ * on real tissue at quality 20, up to 25 from quality 50 on. RGB labelled YCbCr is 190 and more beyond. */
+enum { BEYOND = 32 };
+INLINE int beyond(int16_t value) { return (uint16_t)(value + BEYOND) > 255 + 2 * BEYOND; }
+
+/* Whether a colour lies so far outside of RGB that it makes a difference whether averages are taken before clipping. */
+VECTORIZED static int clips(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int width) {
+    uint16_t any = 0;
+    for (int i = 0; i < width; i++) {
+        int16_t u = (int16_t)(blue[i] - 128), v = (int16_t)(red[i] - 128);
+        int16_t r = (int16_t)(luma[i] + v + scaled(v, 26345)), b = (int16_t)(luma[i] + 2 * u + scaled(u, -14942));
+        int16_t g = (int16_t)(luma[i] - v + scaled(v, 18734) + scaled(u, -22554));
+        any |= (uint16_t)(beyond(r) | beyond(g) | beyond(b));
+    }
+    return any;
+}
+
+static int assemble(const Decoder *d, Mcus part, const int *box, int reduce, int ycc, uint8_t *out, ptrdiff_t pitch) {
     int x = (box[0] - part.left * 8 * d->hmax) / reduce, y = (box[1] - part.top * 8 * d->vmax) / reduce;
     int width = box[2] / reduce, height = box[3] / reduce;
     for (int i = 0; i < height; i++, out += pitch) {
         const uint8_t *rows[3];
-        for (int c = 0; c < 3; c++) rows[c] = component_row(d, c < d->count ? c : 0, part, reduce, x, y + i, width);
-        if (ycc && d->count == 3) to_rgb(rows[0], rows[1], rows[2], width, out);
-        else
+        for (int c = 0; c < 3; c++) rows[c] = component_row(d, c, part, reduce, x, y + i, width);
+        if (ycc) {
+            if (reduce > 1 && clips(rows[0], rows[1], rows[2], width)) return INEXACT;
+            to_rgb(rows[0], rows[1], rows[2], width, out);
+        } else
             for (int j = 0; j < width; j++)
                 for (int c = 0; c < 3; c++) out[3 * j + c] = rows[c][j];
     }
+    return OK;
+}
+
+/* Whether the image ends where it should: libjpeg does not show any of one that was cut short. */
+static int has_end(const uint8_t *at, const uint8_t *end) {
+    for (const uint8_t *p = end - 2; p >= at; p--)
+        if (p[0] == 0xFF && p[1] == 0xD9) return 1;
+    return 0;
 }
 
 static int decode_box(Decoder *d, const uint8_t *at, const uint8_t *end, const int *tile, const int *box, int reduce,
                       int ycc, uint8_t *out, ptrdiff_t pitch) {
     int status = read_headers(d, &at, end);
     if (status) return status;
-    if (!d->count || at >= end) return CORRUPT;
+    if (!d->scan || at >= end) return CORRUPT;
+    if (!has_end(at, end)) return CORRUPT;
+    if (reduce > 1 && (ycc ? d->rgb : d->hmax > 1)) return INEXACT;
     /* Of a few px libjpeg upsamples in another way. */
     if (d->width != tile[0] || d->height != tile[1] || d->width < 8 || d->height < 8 || d->width > MAX_SIDE) return UNSUPPORTED;
     /* Upsampling looks one sample of a subsampled component, two px, beyond the box. */
@@ -617,8 +698,7 @@ static int decode_box(Decoder *d, const uint8_t *at, const uint8_t *end, const i
                  ((bottom < d->height ? bottom : d->height) - 1) / mcu_height};
     status = lay_out(d, part, reduce);
     if (!status) status = read_mcus(d, at, end, part);
-    if (!status) assemble(d, part, box, reduce, ycc, out, pitch);
-    return status;
+    return status ? status : assemble(d, part, box, reduce, ycc, out, pitch);
 }
 
 /* ---- called from Python ---- */
@@ -642,7 +722,7 @@ int midnight_jpeg_window(void *decoder, const uint8_t *data, int64_t size, const
     int rows = geometry[0], columns = geometry[1], reduce = geometry[8];
     const int *tile = geometry + 2, *window = geometry + 4;
     ptrdiff_t pitch = 3 * (ptrdiff_t)(window[2] / reduce);
-    int status = tables_size ? read_headers(decoder, &tables, tables + tables_size) : OK;
+    int status = OK;
     for (int n = 0; n < rows * columns && !status; n++) {
         int left = n % columns * tile[0], top = n / columns * tile[1];
         int x0 = window[0] > left ? window[0] : left, y0 = window[1] > top ? window[1] : top;
@@ -654,7 +734,9 @@ int midnight_jpeg_window(void *decoder, const uint8_t *data, int64_t size, const
         if (span[0] < 0 || span[1] < 0 || span[0] > size || span[1] > size - span[0]) return CORRUPT;
         int box[4] = {x0 - left, y0 - top, x1 - x0, y1 - y0};
         uint8_t *corner = out + (y0 - window[1]) / reduce * pitch + 3 * ((x0 - window[0]) / reduce);
-        status = decode_box(decoder, data + span[0], data + span[0] + span[1], tile, box, reduce, ycc, corner, pitch);
+        status = start_image(decoder, tables, tables_size);
+        if (!status)
+            status = decode_box(decoder, data + span[0], data + span[0] + span[1], tile, box, reduce, ycc, corner, pitch);
     }
     return status;
 }

@@ -1,5 +1,8 @@
 """Windows of tiled JPEG and JPEG 2000 slides (Aperio, generic TIFF) read straight from the file.
 
+Which tiles are a slide's is decided by the rules of OpenSlide's drivers (see `midnight.tiles.pyramid`). What they have
+no plain tile for, and what is not known to come out as OpenSlide shows it, is left to OpenSlide.
+
 A window takes two short reads of the directory's arrays and one read per row of tiles, whose bytes mostly follow each
 other in the file: four or five reads, which is what network file systems like. Reads go through `pread`, not through a
 memory map: where a file is cut short meanwhile, a map would end the process.
@@ -12,12 +15,12 @@ import numpy as np
 
 from midnight.tiles import jpeg2000
 from midnight.tiles.jpeg import Box, Mosaic, NotDecodedError, Pixels, TileDecoder, mosaic_window
+from midnight.tiles.pyramid import APERIO, VENDORS, Numbers, has_any, level_images, missing_tiles
 from midnight.tiles.tiff import LayoutError, TiledImage, read_into, tiled_images
 from midnight.tiles.window import Window
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.resolution import SlideError
 
-VENDORS = ("aperio", "generic-tiff")
 JPEG = 7
 JPEG_2000 = (jpeg2000.YCBCR, jpeg2000.RGB)
 RGB, YCC = 2, 6
@@ -30,9 +33,14 @@ MAX_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a slide's tiles are, by OpenSlide's level; and the file's size and time stamp when this was read."""
+    """Where a slide's tiles are, by OpenSlide's level; and the file's size and time stamp when this was read.
+
+    missing: by level, the numbers of tiles that are not to be read though they may be there; None where they are not
+    known, since there are none but those without bytes.
+    """
 
     levels: tuple[TiledImage, ...]
+    missing: tuple[Numbers | None, ...]
     stamp: tuple[int, int]
 
 
@@ -46,15 +54,15 @@ def read_layout(fd: int, record: TissueRecord) -> Layout:
     if record.vendor not in VENDORS:
         raise NotDecodedError(f"a slide of {record.vendor or 'an unknown make'}")
     try:
-        images = {(image.width, image.height): image for image in reversed(tiled_images(fd))}
+        levels = level_images(tiled_images(fd), record.vendor)
+        if [(level.width, level.height) for level in levels] != [
+            *zip(record.level_widths, record.level_heights, strict=True)
+        ]:
+            raise NotDecodedError("its tiled directories are not OpenSlide's levels")
+        missing = missing_tiles(fd, levels) if record.vendor == APERIO else [None] * len(levels)
     except LayoutError as error:
         raise NotDecodedError(str(error)) from error
-    levels = []
-    for size in zip(record.level_widths, record.level_heights, strict=True):
-        if size not in images:
-            raise NotDecodedError(f"no tiled directory of {size[0]} × {size[1]} px")
-        levels.append(_checked(images[size]))
-    return Layout(tuple(levels), stamp(fd))
+    return Layout(tuple(_checked(level) for level in levels), tuple(missing), stamp(fd))
 
 
 def stamp(fd: int) -> tuple[int, int]:
@@ -106,6 +114,8 @@ class DirectSlide:
         x, y, wide, high = column * reduce, row * reduce, width * reduce, height * reduce
         columns = range(x // image.tile_width, (x + wide - 1) // image.tile_width + 1)
         rows = range(y // image.tile_height, (y + high - 1) // image.tile_height + 1)
+        if has_any(self._layout.missing[window.level], image, columns, rows):
+            raise NotDecodedError("a tile is missing")
         try:
             mosaic = self._mosaic(image, columns, rows)
         except LayoutError as error:

@@ -5,7 +5,9 @@ of them as a whole (cucim, simplejpeg, imagecodecs, cv2, tifffile), or read wind
 can decode a region of a JPEG (libjpeg-turbo's own interface) come in no package that pip installs. The figures are in
 `benchmarks/decoders.py` and its result page. Here the Huffman codes before the window are skipped, those after it never
 read, and the rest is done for the blocks that are seen; at half and quarter size the inverse DCT yields averages of
-2×2 or 4×4 px at once. Full-size pixels equal libjpeg-turbo's, and so OpenSlide's, bit for bit.
+2×2 or 4×4 px at once. Full-size pixels equal libjpeg-turbo's, and so OpenSlide's, bit for bit. Averages are taken
+before colours are converted; where that makes a difference, since colours have to be clipped by far, as of RGB that is
+labelled YCbCr, or since it is RGB that is subsampled, they are taken of full-size pixels instead.
 
 **Where it was not built** (see `midnight.native`) `decoder()` gives `WholeTiles`, which decodes whole tiles
 through imagecodecs: the same pixels at full size, area averages of them otherwise, at about half of the speed.
@@ -16,12 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
 from midnight import native
+from midnight.tiles.area import average
 
 Pixels = npt.NDArray[np.uint8]
 Spans = npt.NDArray[np.int64]
@@ -65,12 +67,14 @@ class TileDecoder(Protocol):
             uint8 [height / reduce, width / reduce, 3], RGB.
 
         Raises:
-            NotDecodedError: a tile is no baseline JPEG of 8 bits with 1 or 3 components, or is damaged.
+            NotDecodedError: a tile is no baseline JPEG of 8 bits with 3 components, or is damaged.
         """
         ...
 
 
 REASONS = {1: "its JPEG tiles are of a kind that only OpenSlide decodes", 2: "a JPEG tile is damaged"}
+INEXACT = 3
+"""Averages of what was decoded would differ from decoding averages."""
 
 
 class Windows:
@@ -100,6 +104,8 @@ class Windows:
             mosaic.ycc,
             out.ctypes.data,
         )
+        if status == INEXACT:
+            return average(self.window(mosaic, box, 1), reduce)
         if status:
             raise NotDecodedError(REASONS[status])
         return out
@@ -141,13 +147,6 @@ def whole_tile(data: bytes, mosaic: Mosaic) -> Pixels:
     if pixels.shape != (*mosaic.tile[::-1], 3):
         raise NotDecodedError(REASONS[1])
     return pixels
-
-
-def average(pixels: Pixels, factor: int) -> Pixels:
-    """Averages of `factor` × `factor` px of uint8 [h, w, 3], whose sides are multiples of it."""
-    size = pixels.shape[1] // factor, pixels.shape[0] // factor
-    out: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return out
 
 
 def decoder() -> TileDecoder:

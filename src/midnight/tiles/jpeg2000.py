@@ -34,6 +34,8 @@ RGB = 33005
 """TIFF compression: a raw codestream of R, G, B."""
 
 _START = b"\xff\x4f\xff\x51"
+_FULL = [7, 1, 1] * 3
+_HALVED = [7, 1, 1, 7, 2, 1, 7, 2, 1]
 _SIZE = struct.Struct(">8x8IH9B")
 
 
@@ -55,8 +57,8 @@ def decode(data: bytes, compression: int, width: int, height: int) -> npt.NDArra
     if compression not in (YCBCR, RGB):
         raise SlideError(f"JPEG 2000 tile: unknown TIFF compression {compression}")
     subsampled = _check(data, width, height)
-    if subsampled and compression == RGB:
-        raise SlideError("JPEG 2000 tile: RGB with a component of fewer pixels")
+    if subsampled and (compression == RGB or width % 2):
+        raise SlideError("JPEG 2000 tile: components of fewer pixels, in RGB or in an odd width")
     try:
         pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
     except imagecodecs.Jpeg2kError as error:
@@ -73,8 +75,8 @@ def _check(data: bytes, width: int, height: int) -> bool:
     if not data.startswith(_START) or len(data) < _SIZE.size:
         raise SlideError("JPEG 2000 tile: not a codestream")
     across, down, left, top, _, _, _, _, count, *components = _SIZE.unpack_from(data)
-    if (across - left, down - top) != (width, height):
+    if (across, down, left, top) != (width, height, 0, 0):
         raise SlideError(f"JPEG 2000 tile: {across - left} × {down - top} px, not {width} × {height} px")
-    if count != 3 or components[::3] != [7, 7, 7]:
-        raise SlideError("JPEG 2000 tile: not 3 components of 8 bits")
-    return components != [7, 1, 1] * 3
+    if count != 3 or components not in (_FULL, _HALVED):
+        raise SlideError("JPEG 2000 tile: not 3 components of 8 bits, whole or with chroma of half the width")
+    return components == _HALVED
