@@ -645,16 +645,28 @@ static const uint8_t *component_row(const Decoder *d, int c, Mcus part, int redu
 enum { BEYOND = 32 };
 INLINE int beyond(int16_t value) { return (uint16_t)(value + BEYOND) > 255 + 2 * BEYOND; }
 
-/* Whether a colour lies so far outside of RGB that it makes a difference whether averages are taken before clipping. */
-VECTORIZED static int clips(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int width) {
-    uint16_t any = 0;
-    for (int i = 0; i < width; i++) {
+/* Of `count` px: bits of those whose colour lies so far outside of RGB that it makes a difference whether averages are
+ * taken before clipping. */
+INLINE void add_clipped(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int count, uint16_t *restrict any) {
+    for (int i = 0; i < count; i++) {
         int16_t u = (int16_t)(blue[i] - 128), v = (int16_t)(red[i] - 128);
         int16_t r = (int16_t)(luma[i] + v + scaled(v, 26345)), b = (int16_t)(luma[i] + 2 * u + scaled(u, -14942));
         int16_t g = (int16_t)(luma[i] - v + scaled(v, 18734) + scaled(u, -22554));
-        any |= (uint16_t)(beyond(r) | beyond(g) | beyond(b));
+        any[i] |= (uint16_t)(beyond(r) | beyond(g) | beyond(b));
     }
-    return any;
+}
+
+/* Whether there is any in a row; the last LANES px are looked at as a whole, some of them again. */
+VECTORIZED static int clips(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int width) {
+    uint16_t any[LANES] = {0}, all = 0;
+    if (width < LANES) add_clipped(luma, blue, red, width, any);
+    else
+        for (int x = 0; x < width; x += LANES) {
+            int at = x + LANES > width ? width - LANES : x;
+            add_clipped(luma + at, blue + at, red + at, LANES, any);
+        }
+    for (int i = 0; i < LANES; i++) all |= any[i];
+    return all;
 }
 
 static int assemble(const Decoder *d, Mcus part, const int *box, int reduce, int ycc, uint8_t *out, ptrdiff_t pitch) {
