@@ -47,3 +47,11 @@ def test_suffix_is_kept_for_writers_that_choose_by_it(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "x.parquet") as temporary:
         assert temporary.suffix == ".parquet"
         assert temporary.parent == tmp_path
+
+
+def test_a_writer_that_puts_its_own_file_there_gives_no_other_permissions(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.bin") as temporary:
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -33,9 +33,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
-    temporary.chmod(default_mode())
     try:
         yield temporary
+        # only now: some writers put another file there, for its owner alone
+        temporary.chmod(default_mode())
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
