@@ -1,4 +1,5 @@
 # Reads and checks the configuration; answers which runs, models and cells there are. No rules.
+import functools
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from midnight.errors import MidnightError
 from midnight.evaluate import registry
 from midnight.evaluate.prepare.rules import group_tasks
 from midnight.paths import Layout
-from midnight.slides.pin import pinned_sources, planned_slides
+from midnight.slides.pin import local_look, pinned_sources, planned_slides
 from midnight.tiles.shards.tileset import TileSet
 
 CONDA = "../envs/midnight.yaml"
@@ -50,6 +51,16 @@ wildcard_constraints:
     tileset="|".join(map(re.escape, tile_sets)) or "none",
     job=r"\d{4}",
     attempt=r"\d+",
+
+
+@functools.cache
+def pinned_params(cohort):
+    """What a manifest depends on; of a local cohort also its slides, by their sizes and times."""
+    try:
+        look = local_look(cfg.cohorts[cohort], layout.manifest(cohort))
+    except MidnightError as error:
+        raise WorkflowError(str(error))
+    return plain(cfg.cohorts[cohort]) | ({"look": look} if look else {})
 
 
 def tissue_params():

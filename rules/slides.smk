@@ -16,7 +16,7 @@ checkpoint pin_manifest:
         mem_mb=2000,
         runtime=60,
     params:
-        cohort=lambda wildcards: plain(cfg.cohorts[wildcards.cohort]),
+        cohort=lambda wildcards: pinned_params(wildcards.cohort),
         filters=plain(cfg.gdc.filters),
     message:
         "Pinning the manifest of {wildcards.cohort}"

@@ -60,6 +60,7 @@ def test_csv(folder: Path, fetcher: Any, tmp_path: Path) -> None:
     fetcher.pin(Gdc(), source="local", path=str(table))
     slides = {slide.slide_id: slide for slide in read_manifest(fetcher.manifest)}
     assert set(slides) == {"B", "first", "missing"}
+    assert slides["first"].extra.pop("modified").startswith("20")
     assert slides["first"].extra == {"path": str(folder / "a.svs"), "mpp": 0.25}
     assert slides["B"].case_id == "P2" and "mpp" not in slides["B"].extra
     header = read_header(fetcher.manifest)

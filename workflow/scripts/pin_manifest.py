@@ -8,4 +8,5 @@ with redirect(snakemake.log[0]):
 
     config = load_config(snakemake.config, "config")
     cohort = snakemake.wildcards.cohort
-    pin_manifest(cohort, config.cohorts[cohort], config.gdc, Path(snakemake.output[0]))
+    look = snakemake.params.cohort.get("look", "")
+    pin_manifest(cohort, config.cohorts[cohort], config.gdc, Path(snakemake.output[0]), look)

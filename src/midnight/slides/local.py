@@ -1,7 +1,7 @@
 """Slides that are already here: a folder, or a CSV that lists them.
 
-Every file with a suffix of OpenSlide's formats is a slide. For DICOM that means one slide per `.dcm` file: where a
-series has several (one per level), list one of each series in a CSV instead.
+Every file with a suffix of OpenSlide's formats is a slide, but for DICOM: there a series is one, and is named by the
+file of its finest level.
 """
 
 import csv
@@ -10,13 +10,15 @@ import logging
 import math
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from midnight.errors import ConfigError
+from midnight.slides.dicom import SlideFile, read_slide_file
+from midnight.slides.files import files_of, folder_digest, is_slide, list_digest, look_of, walk
 from midnight.slides.names import slide_id_of, unique_slide_ids
 from midnight.slides.record import SUFFIXES, Refused, Slide
 
@@ -24,20 +26,25 @@ logger = logging.getLogger(__name__)
 
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 TEXT_COLUMNS = ("project_id", "case_id")
+# Formats of slide scanners and microscopes that OpenSlide does not read.
+FOREIGN = frozenset(
+    (".vsi", ".qptiff", ".isyntax", ".i2syntax", ".zvi", ".lif", ".nd2", ".kfb", ".sdpc", ".tmap", ".mds")
+)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A slide as found: its path, the key that its file id is made of, and what the CSV says about it."""
+    """A slide as found: its path, the key that its file id is made of, what the CSV says about it, and its files."""
 
     path: str
     key: str
     slide_id: str
     row: dict[str, Any]
+    files: tuple[Path, ...] = ()
 
 
 def find_slides(path: str) -> tuple[list[Slide], list[Refused]]:
-    """The slides of a folder (all levels, links followed) or of a CSV, sorted by slide_id.
+    """The slides of a folder (all levels, links followed) or of a CSV, sorted by slide_id, and what was left out.
 
     A CSV has the columns `path` (relative ones are relative to the CSV) and optionally slide_id, mpp (µm/px at level
     0), project_id, case_id. A listed file that is not there stays in, with size 0: it is quarantined when fetched.
@@ -48,45 +55,88 @@ def find_slides(path: str) -> tuple[list[Slide], list[Refused]]:
     root = Path(path).expanduser()
     refused: list[Refused] = []
     if root.is_dir():
-        found = list(_walk(root, refused))
+        found = list(_found_below(root, refused))
     elif root.is_file():
-        found = list(_rows(root))
+        found = _one_per_series(list(_rows(root)), refused)
     else:
         raise ConfigError(f"{root}: no such folder or CSV of slides; set the cohort's path")
     slides = _slides(found, refused)
     if not slides:
         suffixes = " ".join(sorted(SUFFIXES))
-        raise ConfigError(f"{root}: no slides there (files ending in {suffixes}); set the cohort's path")
+        why = f"; left out: {refused[0].name}: {refused[0].reason}" if refused else ""
+        raise ConfigError(f"{root}: no slides there (files ending in {suffixes}){why}; set the cohort's path")
     return slides, refused
 
 
-def _walk(root: Path, refused: list[Refused]) -> Iterator[_Found]:
-    def unreadable(error: OSError) -> None:
-        refused.append(Refused(repr(error.filename), f"the folder can't be read: {error.strerror}"))
+def look_from_outside(path: str) -> str:
+    """Changes when a slide of a folder or CSV is added, removed or replaced; empty where no slide is there (any more).
 
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up, or to a folder that was visited
-            folders.clear()
+    No slide is opened: sizes and times are compared.
+
+    Raises:
+        ConfigError: the CSV can't be read or has a wrong row.
+    """
+    root = Path(path).expanduser()
+    if root.is_dir():
+        return folder_digest(root)
+    return list_digest(Path(item.path) for item in _rows(root)) if root.is_file() else ""
+
+
+def _found_below(root: Path, refused: list[Refused]) -> Iterator[_Found]:
+    unreadable: list[OSError] = []
+    for folder, entries in walk(root, unreadable):
+        names = [entry.name for entry in entries if is_slide(entry.name)]
+        refused += [_foreign(entry) for entry in entries if Path(entry.name).suffix.lower() in FOREIGN]
+        items = [
+            _Found(str(Path(folder, name)), Path(folder, name).relative_to(root).as_posix(), "", {}) for name in names
+        ]
+        yield from _merge_series(items, refused)
+    refused += [Refused(repr(error.filename), f"the folder can't be read: {error.strerror}") for error in unreadable]
+
+
+def _foreign(entry: os.DirEntry[str]) -> Refused:
+    suffix = Path(entry.name).suffix
+    return Refused(repr(entry.path), f"OpenSlide does not read {suffix}; convert it, for example to a pyramidal TIFF")
+
+
+def _merge_series(items: list[_Found], refused: list[Refused]) -> Iterator[_Found]:
+    """The slides among the files of a folder: of a DICOM series, its finest level stands for all."""
+    series: dict[str, list[tuple[_Found, SlideFile]]] = defaultdict(list)
+    for item in items:
+        part = _dicom_part(item.path)
+        if part:
+            series[part.series].append((item, part))
+        else:
+            yield item
+    for parts in series.values():
+        levels = [(item, part) for item, part in parts if part.is_level]
+        if not levels:
+            refused += [
+                Refused(repr(item.path), f"shows a DICOM {part.kind.lower()}, and no level of its slide is here")
+                for item, part in parts
+            ]
             continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = [name for name in sorted(files) if _is_slide(name)]
-        _warn_of_dicom(folder, names)
-        for name in names:
-            path = Path(folder, name)
-            yield _Found(str(path), path.relative_to(root).as_posix(), "", {})
+        finest = max(levels, key=lambda level: (level[1].width * level[1].height, level[0].path))[0]
+        yield replace(finest, files=(Path(finest.path), *(Path(item.path) for item, _ in parts if item != finest)))
 
 
-def _is_slide(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+def _dicom_part(path: str) -> SlideFile | None:
+    return read_slide_file(Path(path)) if path.lower().endswith(".dcm") else None
 
 
-def _warn_of_dicom(folder: str, names: list[str]) -> None:
-    count = sum(name.lower().endswith(".dcm") for name in names)
-    if count > 1:
-        logger.warning("%s: %d .dcm files, each taken for a slide; list one per series in a CSV instead", folder, count)
+def _one_per_series(items: list[_Found], refused: list[Refused]) -> list[_Found]:
+    """The rows of a CSV without labels and without further files of a DICOM series."""
+    kept: dict[tuple[str, str], _Found] = {}
+    for item in items:
+        part = _dicom_part(item.path)
+        key = (str(Path(item.path).parent), part.series) if part else ("", f"row {len(kept)}")
+        if part and not part.is_level:
+            refused.append(Refused(repr(item.path), f"shows a DICOM {part.kind.lower()}; list a level of the slide"))
+        elif key in kept:
+            refused.append(Refused(repr(item.path), f"is of the same DICOM series as {kept[key].path}"))
+        else:
+            kept[key] = item
+    return list(kept.values())
 
 
 def _rows(path: Path) -> Iterator[_Found]:
@@ -153,6 +203,7 @@ def _problem(item: _Found, fit: dict[str, _Found]) -> str:
 def _slide(item: _Found) -> Slide:
     path = Path(item.path)
     extra = {"path": item.path} | {name: value for name, value in item.row.items() if name not in TEXT_COLUMNS}
+    extra |= look_of(item.files or files_of(path))
     return Slide(
         slide_id=item.slide_id,
         source="local",

@@ -3,19 +3,24 @@
 import datetime
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from midnight.config import Cohort, Gdc, choose
-from midnight.errors import ConfigError
+from midnight.errors import ConfigError, MidnightError
 from midnight.hashing import hash_file
+from midnight.outputs import check_file
 from midnight.slides.exclude import leave_out
+from midnight.slides.files import files_of
 from midnight.slides.gdc_rows import gdc_slides, is_gdc_manifest, load_gdc_manifest
-from midnight.slides.local import find_slides
+from midnight.slides.local import find_slides, look_from_outside
 from midnight.slides.manifest import read_header, read_manifest, write_manifest
 from midnight.slides.record import Refused, Slide
 
 logger = logging.getLogger(__name__)
+
+LOOK = "slides from outside"
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Choice:
     excluded: list[Refused] = field(default_factory=list)
 
 
-def pin_manifest(name: str, cohort: Cohort, gdc: Gdc, output: Path) -> None:
+def pin_manifest(name: str, cohort: Cohort, gdc: Gdc, output: Path, look: str = "") -> None:
     """Write the manifest of a cohort: by a query to the GDC, from a pinned manifest, or from a folder or CSV.
 
     Excluded and refused slides are listed with their reasons in the header.
@@ -45,16 +50,62 @@ def pin_manifest(name: str, cohort: Cohort, gdc: Gdc, output: Path) -> None:
         cohort: where its slides come from.
         gdc: the service, for a cohort of source gdc without a pinned manifest.
         output: `manifest.tsv`.
+        look: of a local cohort's slides from outside (see `local_look`), for the header.
 
     Raises:
         ConfigError: the source is wrong, or no slide is left.
         ServiceError: the service is down.
     """
     choice = _narrow(name, cohort, _choose(cohort, gdc))
+    if look:
+        choice.origin[LOOK] = look
     for row in choice.refused:
         logger.warning("cohort %s: %s refused: %s", name, row.name, row.reason)
     write_manifest(output, choice.slides, _header(name, cohort, choice))
     logger.info("cohort %s: %d slides, %d excluded", name, len(choice.slides), len(choice.excluded))
+
+
+def local_look(cohort: Cohort, manifest: str | Path) -> str:
+    """Changes when a slide of a local cohort is added, removed or replaced.
+
+    Where the slides are not there (a disk that is away, an archived folder) it is what it was when the manifest was
+    written: what has been made from them stays. Empty for other cohorts.
+
+    Raises:
+        ConfigError: the cohort's CSV, or the manifest, can't be read.
+    """
+    if cohort.source != "local" or not cohort.path:
+        return ""
+    if look := look_from_outside(cohort.path):
+        return look
+    return read_header(manifest).get(LOOK, "") if Path(manifest).is_file() else ""
+
+
+def check_pin(cohort: Cohort, name: str, configfile: Path, output: Path, force: bool) -> None:
+    """Refuse to write a manifest over anything but an earlier manifest of the same cohort.
+
+    Raises:
+        MidnightError: `output` is one of the files that are read, or something else and not to be replaced (`force`).
+        ConfigError: the cohort's CSV can't be read.
+    """
+    check_file(Path(output), _files_read(cohort, configfile), lambda path: _is_pin(path, name), force)
+
+
+def _files_read(cohort: Cohort, configfile: Path) -> Iterator[str | Path]:
+    yield configfile
+    yield from (Path(path).expanduser() for path in (cohort.path, cohort.manifest, cohort.exclude) if path)
+    if cohort.source == "local" and cohort.path:
+        for slide in find_slides(cohort.path)[0]:
+            yield from files_of(Path(slide.extra["path"]))
+
+
+def _is_pin(path: Path, name: str) -> bool:
+    """Whether a file is a manifest of this cohort as it was written, and not one of its shards."""
+    try:
+        header, count = read_header(path), len(read_manifest(path))
+    except MidnightError:
+        return False
+    return header.get("cohort") == name and "shard" not in header and header.get("count") == str(count)
 
 
 def planned_slides(cohort: Cohort) -> list[Slide] | None:
@@ -69,7 +120,7 @@ def planned_slides(cohort: Cohort) -> list[Slide] | None:
 
 
 def pinned_sources(cohort: Cohort) -> list[str]:
-    """The files that the manifest is made from. A folder is not one of them: pin again when its slides change."""
+    """The files that the manifest is made from. A folder is not one of them: see `local_look`."""
     local = cohort.path if cohort.source == "local" else cohort.manifest
     paths = [Path(path).expanduser() for path in (local, cohort.exclude) if path]
     return [str(path) for path in paths if path.is_file()]
