@@ -20,7 +20,7 @@ import numpy as np
 import openslide
 from decoders_support.jpeg2000_slide import jpeg2000_slide
 from decoders_support.readers import JPEG, JPEG2000, Reader
-from tiles_support.page import hardware, table, versions, write_page
+from tiles_support.page import add_out, check_out, hardware, table, versions, write_page
 from tiles_support.slides import Plan, default_folder, make_slides
 from tiles_support.timing import one_core
 from tqdm import tqdm
@@ -144,9 +144,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few windows, under 50 s")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, as the last line")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    add_out(parser)
     parser.add_argument("--data", type=Path, default=default_folder(), help="where generated slides are kept")
     options = parser.parse_args(arguments)
+    check_out(options)
     found = run(40 if options.quick else 400, options.data)
     parts = sections(found["details"])
     summary = (

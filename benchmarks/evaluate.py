@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluate_support import measure
 from evaluate_support.workspace import Effort, prepare
-from tiles_support.page import deliver, hardware, table, versions
+from tiles_support.page import add_out, check_out, deliver, hardware, table, versions
 
 VIT_S = "vit_small_patch14_dinov2"
 BOTH = ("cls", "cls_mean")
@@ -78,8 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--quick", action="store_true", help="one task, where start-up is nearly everything; under 50 s"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, as the last line")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    add_out(parser)
     options = parser.parse_args(arguments)
+    check_out(options)
     found = run(QUICK, None) if options.quick else run(FULL, GOAL)
     deliver("An evaluation", summary(found), sections(found["details"]), found, options.out, options.json)
     return 0

@@ -21,7 +21,7 @@ import psutil
 import torch
 from tiles_support import ours
 from tiles_support.damage import Damager
-from tiles_support.page import hardware, table, versions, write_page
+from tiles_support.page import add_out, check_out, hardware, table, versions, write_page
 from tiles_support.slides import Plan, default_folder, make_slides
 from tiles_support.watch import GROWTH_SHARE, Watch, handle_verdict, memory_verdict
 from torch.utils.data import DataLoader
@@ -174,9 +174,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="length of the run")
     parser.add_argument("--quick", action="store_true", help="half a minute, about 40 s in all")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, as the last line")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    add_out(parser)
     parser.add_argument("--data", type=Path, default=default_folder(), help="where generated slides are kept")
     options = parser.parse_args(arguments)
+    check_out(options)
     seconds = QUICK_SECONDS if options.quick else 60 * options.minutes
     checks = soak(options.data, seconds)
     failed = [name for name, values in checks.items() if not values["ok"]]

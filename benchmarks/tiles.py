@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiles_support import core, flat, ours, peer, sharpness, workers
-from tiles_support.page import deliver, hardware, table, versions
+from tiles_support.page import add_out, check_out, deliver, hardware, table, versions
 from tiles_support.slides import Plan, default_folder, make_slides
 
 
@@ -121,9 +121,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two small slides, under 50 s")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, as the last line")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    add_out(parser)
     parser.add_argument("--data", type=Path, default=default_folder(), help="where generated slides are kept")
     options = parser.parse_args(arguments)
+    check_out(options)
     if peer.missing:
         print("wsistream is not installed: run `make bench` once, or install the bench group", file=sys.stderr)
         return 2

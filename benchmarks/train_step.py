@@ -9,11 +9,10 @@ benchmarks/README.md.
 import argparse
 import sys
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from tiles_support.page import deliver, hardware, table, versions
+from tiles_support.page import add_out, check_out, deliver, hardware, table, versions
 from train_step_support import measure
 from train_step_support.sides import SIDES, Case, Side, parameters
 
@@ -116,10 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tiny model, under 50 s")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, as the last line")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    add_out(parser)
     parser.add_argument("--batch", type=int, metavar="N", help="tiles per step, where a GPU is too small or too large")
     parser.add_argument("--cpu", action="store_true", help="on the CPU although there is a GPU")
     options = parser.parse_args(arguments)
+    check_out(options)
     device = torch.device("cuda" if torch.cuda.is_available() and not options.cpu else "cpu")
     effort = QUICK if options.quick else ON_CPU if device.type == "cpu" else ON_GPU
     if options.batch:

@@ -1,5 +1,6 @@
 """The dated page of a benchmark: hardware, versions, command, figures."""
 
+import argparse
 import datetime
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 import psutil
 
 from midnight.atomic import write_text
+from midnight.errors import MidnightError
+from midnight.outputs import FORCE, check_file, text_with
 from midnight.provenance import git_commit
 
 PACKAGES = (
@@ -64,15 +67,39 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """The options that write the page."""
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    parser.add_argument("--force", action="store_true", help=FORCE)
+
+
+def check_out(options: argparse.Namespace) -> None:
+    """Before anything is measured: the page replaces no file but a page of this benchmark.
+
+    Raises:
+        SystemExit: it would.
+    """
+    if options.out:
+        data = getattr(options, "data", None)
+        read = [path for path in data.rglob("*") if path.is_file()] if data else []
+        try:
+            check_file(options.out, read, text_with(f"`{_command([])}"), options.force)
+        except MidnightError as error:
+            sys.exit(f"error: {error}")
+
+
 def write_page(path: Path, title: str, summary: str, sections: Mapping[str, str]) -> None:
     """Write the page; each section is Markdown under its heading."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     facts = [f"- {name}: {value}" for name, value in hardware().items()]
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_shown(sys.argv[1:])])
-    head = [f"# {title}", "", f"{date}, commit {git_commit()}, `{command}`", "", *facts]
+    head = [f"# {title}", "", f"{date}, commit {git_commit()}, `{_command(_shown(sys.argv[1:]))}`", "", *facts]
     head += ["- versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()), "", summary]
     body = [f"\n## {heading}\n{text}" for heading, text in sections.items()]
     write_text(path, "\n".join([*head, *body]) + "\n")
+
+
+def _command(arguments: list[str]) -> str:
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments])
 
 
 def _shown(arguments: list[str]) -> list[str]:
@@ -80,7 +107,11 @@ def _shown(arguments: list[str]) -> list[str]:
     hidden, shown = ("--out", "--data"), []
     for number, argument in enumerate(arguments):
         before = arguments[number - 1] if number else ""
-        if argument not in hidden and before not in hidden and not argument.startswith(tuple(f"{h}=" for h in hidden)):
+        if (
+            argument not in (*hidden, "--force")
+            and before not in hidden
+            and not argument.startswith(tuple(f"{h}=" for h in hidden))
+        ):
             shown.append(argument)
     return shown
 

@@ -2,17 +2,20 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from midnight import __version__
-from midnight.config import CONFIG_DIR, Config, load_config, load_recipe, plain, read_yaml, recipe_names
+from midnight.config import CONFIG_DIR, Config, Tissue, load_config, load_recipe, plain, read_yaml, recipe_names
 from midnight.errors import MidnightError
 from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
+from midnight.outputs import FORCE
 
+SEGMENTERS = get_args(get_type_hints(Tissue)["segmenter"])
 Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
 
@@ -68,6 +71,7 @@ def _slides_commands(commands: Commands) -> None:
     pin = slides.add_parser("pin", help="write a cohort's manifest: what `manifest:` in the configuration can name")
     pin.add_argument("cohort")
     pin.add_argument("output", type=Path)
+    _add_force(pin)
     _add_config(pin)
     pin.set_defaults(run=run_slides_pin)
 
@@ -80,6 +84,9 @@ def _tiles_commands(commands: Commands) -> None:
     sheet.add_argument("--output", type=Path, default=Path("tiles.png"), help="PNG to write (default: %(default)s)")
     sheet.add_argument("--count", type=int, default=24, help="tiles of each kind (default: %(default)s)")
     sheet.add_argument("--seed", type=int, default=0)
+    sheet.add_argument("--mpp", type=_positive, help="µm/px at level 0, for a slide that does not state it or is wrong")
+    sheet.add_argument("--segmenter", choices=SEGMENTERS, help="how its tissue is found (default: hsv)")
+    _add_force(sheet)
     sheet.set_defaults(run=run_tiles_show)
     plan = tiles.add_parser("plan", help="disk and time of the tiles that a recipe draws beforehand")
     plan.add_argument("--recipe", default="tcga-100M", help="or a run of the configuration (default: %(default)s)")
@@ -107,6 +114,7 @@ def _model_commands(commands: Commands) -> None:
     export.add_argument("run_folder", type=Path, help="results/models/RUN: teacher.safetensors and model.json")
     export.add_argument("output", type=Path, help="folder to write")
     export.add_argument("--to", choices=("timm", "hf", "eva"), required=True, help="hf: transformers' Dinov2Model")
+    _add_force(export)
     export.set_defaults(run=run_export)
     quick = commands.add_parser("quick-check", help="nearest neighbours and a linear probe of a model on a task")
     quick.add_argument("model", type=Path, help="results/models/RUN, or one of its checkpoints/step_*")
@@ -119,6 +127,17 @@ def _model_commands(commands: Commands) -> None:
 def _add_config(command: argparse.ArgumentParser) -> None:
     default = CONFIG_DIR / "config.yaml"
     command.add_argument("--configfile", type=Path, default=default, help="default: config/config.yaml")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _add_force(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--force", action="store_true", help=FORCE)
 
 
 def _add_rates(command: argparse.ArgumentParser) -> None:
@@ -168,20 +187,25 @@ def run_config_schemas(_: argparse.Namespace) -> None:
 
 def run_slides_pin(arguments: argparse.Namespace) -> None:
     """`midnight slides pin COHORT FILE`."""
-    from midnight.slides.pin import pin_manifest
+    from midnight.slides.pin import check_pin, pin_manifest
 
     config = _config(arguments)
     if arguments.cohort not in config.cohorts:
         raise MidnightError(f"no cohort {arguments.cohort!r} in {arguments.configfile}; it has {list(config.cohorts)}")
-    pin_manifest(arguments.cohort, config.cohorts[arguments.cohort], config.gdc, arguments.output)
+    cohort = config.cohorts[arguments.cohort]
+    check_pin(cohort, arguments.cohort, arguments.configfile, arguments.output, arguments.force)
+    pin_manifest(arguments.cohort, cohort, config.gdc, arguments.output)
     print(arguments.output)
 
 
 def run_tiles_show(arguments: argparse.Namespace) -> None:
     """`midnight tiles show SLIDE`."""
-    from midnight.tiles.examples import write_sheet
+    from midnight.tiles.examples import check_sheet, write_sheet
 
-    write_sheet(arguments.slide, load_recipe(arguments.recipe).tiles, arguments.count, arguments.seed, arguments.output)
+    tiles = load_recipe(arguments.recipe).tiles
+    check_sheet(arguments.output, arguments.slide, arguments.force)
+    tissue = Tissue(segmenter=arguments.segmenter) if arguments.segmenter else Tissue()
+    write_sheet(arguments.slide, tiles, arguments.count, arguments.seed, arguments.output, tissue, mpp=arguments.mpp)
     print(arguments.output)
 
 
@@ -216,7 +240,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     """`midnight export RUN_FOLDER OUTPUT --to LIBRARY`."""
     from midnight.ssl.exports import export_run
 
-    export_run(arguments.run_folder, arguments.to, arguments.output)
+    export_run(arguments.run_folder, arguments.to, arguments.output, arguments.force)
     print(arguments.output)
 
 

@@ -12,6 +12,7 @@ from midnight.demo import crc
 from midnight.demo.benchmarks import write_benchmarks
 from midnight.demo.classes import TissueClass
 from midnight.demo.consep import TYPES
+from midnight.errors import MidnightError
 
 from .conftest import SCALE, SEED
 
@@ -102,3 +103,13 @@ def test_images_differ_in_stain(benchmark_sets: Path) -> None:
     paths = sorted((benchmark_sets / "bach").rglob("n0*.tif"))[:20]
     means = np.stack([cv2.imread(str(path)).mean((0, 1)) for path in paths])
     assert means.std(0).min() > 5
+
+
+def test_a_real_data_set_is_not_replaced_by_the_demos(tmp_path: Path) -> None:
+    image = tmp_path / "bach" / "ICIAR2018_BACH_Challenge" / "Photos" / "Benign" / "b001.tif"
+    image.parent.mkdir(parents=True)
+    image.write_text("real")
+    with pytest.raises(MidnightError, match=r"bach: is there, and the demo did not make it; set evaluation\.data_root"):
+        write_benchmarks(tmp_path, SEED, SCALE)
+    assert image.read_text() == "real"
+    assert [path.name for path in tmp_path.iterdir()] == ["bach"]

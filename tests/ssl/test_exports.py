@@ -177,6 +177,6 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     saved = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(saved[name], value) for name, value in vit.state_dict().items())
     assert json.loads((tmp_path / "out" / "config.json").read_text())["architecture"] == "vit_small_patch14_dinov2"
-    with pytest.raises(SystemExit, match="run's own folder"):
+    with pytest.raises(SystemExit, match="is read by this command"):
         main(["export", str(tmp_path / "run"), str(tmp_path / "run"), "--to", "timm"])
     assert load_model(tmp_path / "run")[1]["step"] == 7

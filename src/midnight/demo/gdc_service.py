@@ -26,6 +26,7 @@ from midnight import logs
 from midnight.atomic import write_text
 from midnight.demo.gdc_query import QueryError, answer, byte_range, document, manifest
 from midnight.errors import MidnightError
+from midnight.outputs import FORCE, check_file, text_with
 
 logger = logging.getLogger(__name__)
 
@@ -349,8 +350,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True, help="slides and catalogue.json")
     parser.add_argument("--url-file", type=Path, required=True, help="the address is written here")
     parser.add_argument("--parent", type=int, help="end when this process has ended")
+    parser.add_argument("--force", action="store_true", help=FORCE)
     options = parser.parse_args(arguments)
     logs.setup()
+    inputs = (path for path in options.folder.rglob("*") if path.is_file())
+    try:
+        check_file(options.url_file, inputs, text_with("http://127.0.0.1:"), options.force)
+    except MidnightError as error:
+        sys.exit(f"error: {error}")
     stopping = threading.Event()
 
     def end(number: int, _: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """Examples of accepted and rejected tiles, for the report and for looking at one slide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,15 @@ from midnight.atomic import atomic_path
 from midnight.config.pipeline import Tissue
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
+from midnight.outputs import check_file, png_by, sign_png
+from midnight.slides.files import files_of
 from midnight.tiles.hsv_filter import fraction
 from midnight.tiles.positions import random_position
 from midnight.tiles.reader import SlideReader, Tile
 from midnight.tiles.rng import Purpose, generator
 from midnight.tiles.sampler import TileSampler
-from midnight.tissue.index import training_slides
+from midnight.tissue.index import read_index, training_slides
+from midnight.tissue.maskfile import masks_path
 from midnight.tissue.resolution import SlideError
 from midnight.tissue.shard import SlideRow, segment_slide
 
@@ -63,13 +66,15 @@ def draw_examples(index: Path, tiles: Tiles, n: int, seed: int) -> list[Example]
     return _draw(TileSampler({"examples": (training_slides(Path(index)), 1.0)}, tiles), n, seed)
 
 
-def slide_examples(path: Path, tissue: Tissue, tiles: Tiles, n: int, seed: int) -> list[Example]:
-    """The same for a single slide, whose tissue is found first.
+def slide_examples(
+    path: Path, tissue: Tissue, tiles: Tiles, n: int, seed: int, mpp: float | None = None
+) -> list[Example]:
+    """The same for a single slide, whose tissue is found first; `mpp` (µm/px) as a manifest would give it.
 
     Raises:
         MidnightError: the slide can't be used; the reason is that of its quarantine.
     """
-    record = segment_slide(SlideRow(path.stem, str(path), "ok", "", None), tissue)
+    record = segment_slide(SlideRow(path.stem, str(path), "ok", "", mpp), tissue)
     if not record.ok:
         raise MidnightError(f"{path}: {record.reason}")
     return _draw(TileSampler({str(path): ([record], 1.0)}, tiles), n, seed)
@@ -114,11 +119,19 @@ def _candidate(sampler: TileSampler, reader: SlideReader, rng: np.random.Generat
 
 COLOURS = {ACCEPTED: (32, 120, 72), FOREGROUND: (110, 114, 126), HSV: (176, 60, 46)}
 CAPTION = 58
+COMMAND = "midnight tiles show"
 GAP = 12
 
 
 def write_sheet(
-    source: Path, tiles: Tiles, n: int, seed: int, output: Path, tissue: Tissue | None = None, columns: int = 6
+    source: Path,
+    tiles: Tiles,
+    n: int,
+    seed: int,
+    output: Path,
+    tissue: Tissue | None = None,
+    columns: int = 6,
+    mpp: float | None = None,
 ) -> list[Example]:
     """Write a contact sheet (PNG) of candidates: each with its verdict, shares, slide, µm/px and place.
 
@@ -130,6 +143,7 @@ def write_sheet(
         output: the PNG to write.
         tissue: how the tissue of a single slide is found; the defaults if None.
         columns: candidates in a row.
+        mpp: µm/px of a single slide, which comes before what the slide states.
 
     Returns:
         The candidates on the sheet.
@@ -139,15 +153,33 @@ def write_sheet(
     """
     source = Path(source)
     indexed = source.suffix == ".parquet"
-    examples = (
-        draw_examples(source, tiles, n, seed) if indexed else slide_examples(source, tissue or Tissue(), tiles, n, seed)
-    )
+    if indexed:
+        examples = draw_examples(source, tiles, n, seed)
+    else:
+        examples = slide_examples(source, tissue or Tissue(), tiles, n, seed, mpp)
     if not examples:
         raise MidnightError(f"{source}: no candidate tile could be read; nothing to show")
     with atomic_path(output) as temporary:
         _, data = cv2.imencode(".png", cv2.cvtColor(draw_sheet(examples, columns), cv2.COLOR_RGB2BGR))
-        temporary.write_bytes(bytes(data))
+        temporary.write_bytes(sign_png(bytes(data), COMMAND))
     return examples
+
+
+def check_sheet(output: Path, source: Path, force: bool) -> None:
+    """Refuse to write a sheet over anything but a sheet.
+
+    Raises:
+        MidnightError: `output` is one of the files that are read, or something else and not to be replaced (`force`).
+    """
+    check_file(Path(output), _files_read(Path(source)), png_by(COMMAND), force)
+
+
+def _files_read(source: Path) -> Iterator[str | Path]:
+    yield from files_of(source)
+    if source.suffix == ".parquet" and source.is_file():
+        yield masks_path(source)
+        for record in read_index(source):
+            yield from files_of(Path(record.path))
 
 
 def draw_sheet(examples: Sequence[Example], columns: int = 6) -> npt.NDArray[np.uint8]:

@@ -191,6 +191,16 @@ def test_complete_data_in_a_folder_that_cannot_be_written(site: Site, dataset: D
         assert prepare(dataset, PATIENCE).complete
 
 
+def test_a_persons_own_folder_of_the_hidden_name_stays(site: Site, dataset: DataSet) -> None:
+    own = dataset.root / STAGE / "my-download.zip"
+    own.parent.mkdir(parents=True)
+    own.write_text("hours of download")
+    with pytest.raises(MidnightError, match=r"\.download: is not from a download of this project"):
+        prepare(dataset, PATIENCE)
+    assert own.read_text() == "hours of download"
+
+
+
 def test_folder_that_cannot_be_made_is_one_line(site: Site, dataset: DataSet) -> None:
     dataset.root.parent.mkdir()
     dataset.root.write_text("a file")

@@ -21,6 +21,8 @@ from midnight.lease import hold
 LOG = logging.getLogger(__name__)
 STAGE = ".download"
 LOCK = ".download.lock"
+MARKS = (".midnight", "lock")
+"""Files by which the hidden folder is known to be ours; earlier versions left the second one."""
 
 
 def prepare_task(name: str, evaluation: Evaluation, output: Path) -> None:
@@ -91,9 +93,23 @@ def _stage(root: Path) -> Iterator[Path]:
     with hold(root / LOCK):
         stage = root / STAGE
         with writing(root):
-            stage.mkdir(exist_ok=True)
+            _mark(stage)
         yield stage
+        # the mark last: by it the next call knows the folder
+        shutil.rmtree(stage / "content", ignore_errors=True)
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _mark(stage: Path) -> None:
+    """Make the hidden folder; one that was not made here is a person's own.
+
+    Raises:
+        MidnightError: it is.
+    """
+    stage.mkdir(exist_ok=True)
+    if any(stage.iterdir()) and not any((stage / name).exists() for name in MARKS):
+        raise _in_the_way(stage, "is not from a download of this project and would be removed after one")
+    (stage / MARKS[0]).touch()
 
 
 def _obtain(dataset: DataSet, resource: Resource, download: Download, stage: Path, patience: Patience) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from timm.models import VisionTransformer
 
 from midnight.errors import MidnightError
+from midnight.outputs import signed_folder
 from midnight.ssl.export import load_model
 from midnight.ssl.exports.to_eva import write_eva
 from midnight.ssl.exports.to_hf import write_hf
@@ -16,20 +17,23 @@ Writer = Callable[[VisionTransformer, dict[str, Any], Path, Path], None]
 WRITERS: dict[str, Writer] = {"timm": write_timm, "hf": write_hf, "eva": write_eva}
 
 
-def export_run(folder: Path, target: str, output: Path) -> None:
+def export_run(folder: Path, target: str, output: Path, force: bool = False) -> None:
     """Write a run's teacher as a folder of another library.
 
     Args:
         folder: a run's, with teacher.safetensors and model.json.
         target: `timm`, `hf` or `eva`.
-        output: folder to write; files of the same name are replaced.
+        output: folder to write: a new or empty one, or an earlier export for the same library.
+        force: replace other files of the same names too.
 
     Raises:
-        MidnightError: the run can't be read, the library has no such model, or the folder can't be written.
+        MidnightError: the run can't be read, the library has no such model, or the folder can't be written or holds
+            something else.
     """
-    if Path(output).resolve() == Path(folder).resolve():
-        raise MidnightError(f"{output}: is the run's own folder; name another one for the export")
-    model, card = load_model(folder)
-    if not isinstance(model, VisionTransformer):
-        raise MidnightError(f"{folder}: {card['arch']} is no vision transformer")
-    WRITERS[target](model, card, Path(folder), Path(output))
+    folder = Path(folder)
+    inputs = [folder, *(folder.iterdir() if folder.is_dir() else ())]
+    with signed_folder(Path(output), inputs, f"midnight export --to {target}", force) as checked:
+        model, card = load_model(folder)
+        if not isinstance(model, VisionTransformer):
+            raise MidnightError(f"{folder}: {card['arch']} is no vision transformer")
+        WRITERS[target](model, card, folder, checked)
