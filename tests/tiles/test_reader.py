@@ -260,7 +260,10 @@ def test_a_vanished_a_broken_and_a_changed_slide_raise_and_are_closed(tmp_path: 
         path.write_bytes(data)
         assert reader.read(record, window, 0, 0).shape == (64, 64, 3)
     write_slide(path, noise[:600, :700], 0.5, None, ())
-    with SlideReader() as reader, pytest.raises(SlideError, match="changed since its tissue was found"):
+    with (
+        SlideReader() as reader,
+        pytest.raises(SlideError, match="changed since its mask was made; run the workflow again"),
+    ):
         reader.read(record, window, 0, 0)
 
 

@@ -1,10 +1,22 @@
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from midnight.errors import MidnightError
-from midnight.tissue.index import TissueRecord, join_shards, read_index, training_slides, write_records
+from midnight.hashing import hash_file
+from midnight.tissue.index import (
+    STAMPS,
+    TissueRecord,
+    index_identity,
+    join_shards,
+    read_index,
+    training_slides,
+    write_records,
+)
 from tests.tissue.small_slides import make_record
 
 
@@ -71,3 +83,54 @@ def test_what_is_no_index_gets_one_line(tmp_path: Path, content: bytes | None) -
 def test_a_quarantined_slide_has_no_mask() -> None:
     with pytest.raises(MidnightError, match="slide bad: no tissue mask"):
         TissueRecord("bad", "", status="quarantined").mask()
+
+
+def test_an_index_of_an_older_version_is_read_and_its_files_not_compared(tmp_path: Path) -> None:
+    join_shards(shards(tmp_path, [3]), tmp_path / "index.parquet")
+    before = read_index(tmp_path / "index.parquet")
+    table = pq.read_table(tmp_path / "index.parquet").drop_columns(list(STAMPS))
+    pq.write_table(table.replace_schema_metadata({}), tmp_path / "index.parquet")
+    after = read_index(tmp_path / "index.parquet")
+    assert after == before
+    assert {(record.file_size, record.modified) for record in after} == {(0, 0)}
+    assert index_identity(tmp_path / "index.parquet") == hash_file(tmp_path / "index.parquet")[:16]
+    join_shards([tmp_path / "index.parquet"], tmp_path / "joined.parquet")
+    assert [record.slide_id for record in read_index(tmp_path / "joined.parquet")] == [r.slide_id for r in before]
+
+
+def identity_of(folder: Path, record: TissueRecord, *others: TissueRecord) -> str:
+    write_records([record, *others], folder / "0000.parquet")
+    join_shards([folder / "0000.parquet"], folder / "index.parquet")
+    return index_identity(folder / "index.parquet")
+
+
+def test_the_identity_of_an_index_is_what_its_tiles_depend_on(tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).random((30, 50)) < 0.3
+    record = replace(make_record(mask), jpeg=b"picture", file_size=5, modified=1_700_000_000)
+    before = identity_of(tmp_path, record)
+    bad = TissueRecord("bad", "", status="quarantined", reason="no tissue found")
+    assert identity_of(tmp_path, replace(record, path="moved.svs", modified=1_700_000_100, file_size=6)) == before
+    assert identity_of(tmp_path, record, bad) == before
+    assert identity_of(tmp_path, replace(record, mpp=0.25)) != before
+    assert identity_of(tmp_path, replace(record, jpeg=b"another")) != before
+    assert identity_of(tmp_path, replace(record, packed=make_record(~mask).packed)) != before
+    assert identity_of(tmp_path, record, make_record(mask, "second")) != before
+
+
+def test_a_file_is_known_again_by_its_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "s.svs"
+    path.write_bytes(b"x" * 10)
+    os.utime(path, ns=(0, 1_700_000_000_900_000_000))
+    record = TissueRecord("s", str(path)).stamped(with_time=True)
+    assert (record.file_size, record.modified) == (10, 1_700_000_000)
+    os.utime(path, ns=(0, 1_700_000_000_000_000_000))
+    assert record.unchanged(), "file systems keep different parts of a second"
+    os.utime(path, (0, 1_700_000_001))
+    assert not record.unchanged()
+    assert TissueRecord("s", str(path)).stamped(with_time=False).unchanged()
+    path.write_bytes(b"x" * 11)
+    assert not replace(record, modified=0).unchanged()
+    with path.open("rb") as file:
+        assert not record.unchanged(file.fileno())
+    path.unlink()
+    assert record.unchanged(), "reading it will say what is wrong"

@@ -10,21 +10,33 @@ def properties(x: object = None, y: object = None, power: object = None) -> dict
     return {name: str(value) for name, value in named.items() if value is not None}
 
 
-def test_the_slide_comes_before_its_objective_and_the_manifest() -> None:
-    found = find_resolution(properties(0.25, 0.2502, 20), declared=1.0)
+def test_the_slide_comes_before_its_objective() -> None:
+    found = find_resolution(properties(0.25, 0.2502, 20))
     assert found.mpp == pytest.approx(0.2501)
-    assert found.source == "slide"
-
-
-def test_objective_power_comes_before_the_manifest() -> None:
-    assert find_resolution(properties(power=40), 1.0).mpp == 0.25
+    assert (found.source, found.stated) == ("slide", "")
     assert find_resolution(properties("0", "0", 20)).mpp == 0.5
     assert find_resolution(properties(power=20)).source == "objective power"
 
 
-def test_the_manifest_is_the_last_resort() -> None:
-    found = find_resolution(properties("nan", "unknown", "0"), 0.46)
-    assert (found.mpp, found.source) == (0.46, "manifest")
+@pytest.mark.parametrize(
+    ("stated", "declared", "says"),
+    [
+        (properties(0.5, 0.5, 20), 0.25, "0.5 µm/px"),
+        (properties(0.25, 0.27), 0.25, "0.25 × 0.27 µm/px"),
+        (properties(2.5, 2.5), 0.25, "2.5 µm/px"),
+        (properties(352.778, 352.778), 0.25, "352.778 µm/px"),
+        (properties(power=20), 0.25, "an objective of 20x, about 0.5 µm/px"),
+        (properties(0.2505, 0.2505), 0.25, ""),
+        (properties(power=40), 0.23, ""),
+        (properties("nan", "unknown", "0"), 0.46, ""),
+        (properties(), 0.46, ""),
+    ],
+)
+def test_what_a_person_says_comes_first_and_a_contradiction_is_told(
+    stated: dict[str, str], declared: float, says: str
+) -> None:
+    found = find_resolution(stated, declared)
+    assert (found.mpp, found.source, found.stated) == (declared, "manifest", says)
 
 
 @pytest.mark.parametrize(
@@ -34,13 +46,15 @@ def test_the_manifest_is_the_last_resort() -> None:
         (properties(x=0.25), None, "no resolution"),
         (properties(0.25, 0.5), None, "not square"),
         (properties(250, 250), None, "absurd"),
+        (properties(352.778, 352.778), None, "absurd"),
         (properties(), 0.001, "absurd"),
         (properties(power=1000), None, "absurd"),
     ],
 )
 def test_what_is_no_resolution_is_refused(stated: dict[str, str], declared: float | None, reason: str) -> None:
-    with pytest.raises(SlideError, match=reason):
+    with pytest.raises(SlideError, match=reason) as caught:
         find_resolution(stated, declared)
+    assert ("mend it there" if declared else "give mpp in a CSV: path,mpp") in str(caught.value)
 
 
 def test_usable_mpps_are_no_finer_than_the_slide_and_leave_room_for_a_tile() -> None:

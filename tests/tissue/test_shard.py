@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+import tifffile
 
 from midnight.config import Tissue
 from midnight.errors import MidnightError
 from midnight.tissue import openslides, shard
 from midnight.tissue.index import TissueRecord, read_index
+from midnight.tissue.openslides import is_cut_short
 from midnight.tissue.shard import SlideRow, read_slides, segment_shard, segment_slide
 from tests.patience import Time
 from tests.tissue.small_slides import tissue_image, write_slide, write_table
@@ -71,6 +73,81 @@ def test_the_manifests_mpp_serves_a_slide_without_one(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "blind.svs", image, None)
     record = records(tmp_path, [{"slide_id": "blind", "path": path, "mpp": 0.46}])["blind"]
     assert (record.ok, record.mpp, record.mpp_source) == (True, 0.46, "manifest")
+
+
+def test_the_manifests_mpp_comes_before_the_slides_with_a_warning(
+    tmp_path: Path, good: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = records(tmp_path, [{"slide_id": "good", "path": good, "mpp": 0.25}])["good"]
+    assert (record.ok, record.mpp, record.mpp_source) == (True, 0.25, "manifest; the slide states 0.5 µm/px")
+    assert record.tissue_mm2 == pytest.approx(800 * 960 * 0.0625 / 1e6, rel=0.05)
+    assert "slide good: taken at 0.25 µm/px, as the manifest says; the slide itself states 0.5 µm/px" in caplog.text
+    assert records(tmp_path, [{"slide_id": "good", "path": good, "mpp": 0.5}])["good"].mpp_source == "manifest"
+
+
+def test_a_coarse_slide_is_not_called_small(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "coarse.svs", tissue_image(1200, 1600, [(160, 320, 800, 960)]), 2.6)
+    reason = records(tmp_path, [{"slide_id": "coarse", "path": path}])["coarse"].reason
+    assert reason.startswith("coarser than all tiles: 2.6 µm/px from the slide, tiles have at most 2")
+    assert reason.endswith("give mpp in a CSV: path,mpp")
+
+
+def test_another_stain_is_not_called_glass(tmp_path: Path) -> None:
+    image = tissue_image(1200, 1600, [])
+    image[160:960, 320:1280] = (150, 110, 70)
+    found = records(tmp_path, [{"slide_id": "dab", "path": write_slide(tmp_path / "dab.svs", image, 0.5)}])["dab"]
+    assert found.reason == (
+        "no tissue found by hsv, 0.19 mm² by otsu: if it is not stained with H&E, set tissue.segmenter: otsu"
+    )
+    otsu = Tissue(segmenter="otsu", workers=1)
+    assert records(tmp_path, [{"slide_id": "dab", "path": tmp_path / "dab.svs"}], otsu)["dab"].ok
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (bytes(4096), "begins with zeros: an unfinished copy or download"),
+        (b"<!DOCTYPE html><html>log in</html>", "not a slide but an HTML or XML page"),
+        (b"a plain text", "not in a format that OpenSlide reads"),
+    ],
+)
+def test_what_is_no_slide_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "x.svs").write_bytes(content)
+    assert reason in records(tmp_path, [{"slide_id": "x", "path": tmp_path / "x.svs"}])["x"].reason
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.01, 0.4])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_slide_that_is_cut_short_is_called_so(tmp_path: Path, share: float, big: bool) -> None:
+    path = tmp_path / "cut.tif"
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    with tifffile.TiffWriter(path, bigtiff=big) as file:
+        for _ in range(2):
+            file.write(pixels, tile=(256, 256), photometric="rgb", metadata=None)
+    data = path.read_bytes()
+    with path.open("rb") as opened:
+        assert not is_cut_short(opened, len(data))
+    path.write_bytes(data[: max(16, int(len(data) * share))])
+    reason = records(tmp_path, [{"slide_id": "cut", "path": path}])["cut"].reason
+    assert "cut short" in reason and "copy or download it again" in reason
+
+
+def test_a_mirax_file_without_its_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "m.mrxs").write_bytes(b"\xff\xd8\xff" * 20)
+    reason = records(tmp_path, [{"slide_id": "m", "path": tmp_path / "m.mrxs"}])["m"].reason
+    assert reason == "the folder m of its image data is not beside it"
+
+
+def test_a_record_knows_its_file(tmp_path: Path, good: Path) -> None:
+    status = good.stat()
+    record = records(tmp_path, [{"slide_id": "good", "path": good}])["good"]
+    assert (record.file_size, record.modified) == (status.st_size, int(status.st_mtime))
+    table = tmp_path / "slides.tsv"
+    table.write_text("# source: gdc\n" + table.read_text())
+    segment_shard(table, CONFIG, tmp_path / "out.parquet")
+    record = read_index(tmp_path / "out.parquet")[0]
+    assert (record.file_size, record.modified) == (status.st_size, 0), "checked by its md5: the time may change"
 
 
 def test_a_truncated_slide_that_opens_is_quarantined_when_read(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl.export import CARD, HEADS, WEIGHTS
 from midnight.tiles.shards.tileset import FOR_DAMAGED
+from midnight.tissue.index import index_identity
 
 BOOKKEEPING = (
     "activation_checkpointing",
@@ -36,7 +37,7 @@ def resolved_config(
     return {
         "recipe": plain(recipe),
         "cohorts": {
-            name: {"index": str(index), "sha256": _hash(index), "weight": weight}
+            name: {"index": str(index), "sha256": index_identity(index), "weight": weight}
             for name, (index, weight) in cohorts.items()
         },
         "init_from": parent_hashes(init_from) if init_from else None,

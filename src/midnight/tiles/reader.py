@@ -22,7 +22,7 @@ from midnight.tiles.area import average
 from midnight.tiles.direct import DirectSlide, Layout, open_file, read_layout, stamp
 from midnight.tiles.jpeg import NotDecodedError, decoder
 from midnight.tiles.window import NATIVE, Tile, Window, cut, plan, resample
-from midnight.tissue.index import TissueRecord
+from midnight.tissue.index import CHANGED, TissueRecord
 from midnight.tissue.openslides import damaged, open_slide, read_rgb, unusable
 from midnight.tissue.resolution import DamagedError, SlideError
 
@@ -60,9 +60,10 @@ class ReferenceSlide:
         self._slide = open_slide(record.path)
         if cache:
             self._slide.set_cache(cache)
-        if tuple(self._slide.level_dimensions) != tuple(zip(record.level_widths, record.level_heights, strict=True)):
+        sizes = tuple(zip(record.level_widths, record.level_heights, strict=True))
+        if tuple(self._slide.level_dimensions) != sizes or not record.unchanged():
             self._slide.close()
-            raise SlideError(f"{record.path}: changed since its tissue was found; run the tissue stage again")
+            raise SlideError(CHANGED)
 
     def read(self, window: Window, column: int, row: int, width: int, height: int) -> Tile:
         """See `Slide.read`; what the slide does not cover is white.
@@ -211,6 +212,8 @@ class SlideReader:
         """Open the file; its layout is read the first time only, and when it has changed."""
         fd = open_file(record.path)
         try:
+            if not record.unchanged(fd):
+                raise SlideError(CHANGED)
             layout = self._layouts.get(record.path)
             if layout is None or layout.stamp != stamp(fd):
                 layout = self._read_layout(fd, record)

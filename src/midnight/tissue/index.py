@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
+from midnight.hashing import hash_file, hash_value
+from midnight.slides.files import seconds
 from midnight.tissue.mask import Mask, unpack
 from midnight.tissue.maskfile import write_masks
+from midnight.tissue.openslides import unusable
 
 # Masks and thumbnails are read one row group at a time, and a footer with many groups is slow to read: 0.05 ms for
 # each column of each.
 ROW_GROUP = 128
+CHANGED = "changed since its mask was made; run the workflow again"
 BULKY = ("mask", "thumbnail")
 SCHEMA = pa.schema(
     [
@@ -43,14 +48,19 @@ SCHEMA = pa.schema(
         ("mpps", pa.list_(pa.float64())),
         ("mask", pa.binary()),
         ("thumbnail", pa.binary()),
+        ("file_size", pa.int64()),
+        ("modified", pa.int64()),
     ]
 )
+# Columns that older indexes lack: 0 stands for "not known".
+STAMPS = ("file_size", "modified")
 
 
 @dataclass(frozen=True)
 class TissueRecord:
     """One slide: sizes in level-0 px, mpp in µm/px, `mpps` the usable ones of the standard mpps.
 
+    `file_size` (bytes) and `modified` (seconds since 1970) are the file's when its mask was made, 0 where not known.
     A quarantined slide has `status` "quarantined", a `reason`, and the defaults in what is not known of it.
     `packed` and `jpeg` hold the mask (see `midnight.tissue.mask`) and the thumbnail when the record is fresh;
     when it was read from an index, both are fetched from the file on demand, since all masks of a large
@@ -74,6 +84,8 @@ class TissueRecord:
     mask_mpp: float = 0.0
     tissue_mm2: float = 0.0
     mpps: tuple[float, ...] = ()
+    file_size: int = 0
+    modified: int = 0
     packed: bytes = field(default=b"", repr=False)
     jpeg: bytes = field(default=b"", repr=False)
     index: str = ""
@@ -88,6 +100,29 @@ class TissueRecord:
     def level_mpps(self) -> tuple[float, ...]:
         """µm/px of each level."""
         return tuple(self.mpp * downsample for downsample in self.level_downsamples)
+
+    def stamped(self, with_time: bool) -> "TissueRecord":
+        """The record with the file's present size and, unless that does not count, time.
+
+        Raises:
+            SlideError: there is no such file.
+        """
+        try:
+            status = Path(self.path).stat()
+        except OSError as error:
+            raise unusable(error) from error
+        return dataclasses.replace(self, file_size=status.st_size, modified=seconds(status) if with_time else 0)
+
+    def unchanged(self, fd: int | None = None) -> bool:
+        """Whether the file (`fd` if it is open) is the one that the mask was made of, by its size and time.
+
+        True also where that can't be told: reading it will say more.
+        """
+        try:
+            status = os.stat(self.path if fd is None else fd)  # noqa: PTH116 - also of an open file
+        except OSError:
+            return True
+        return self.file_size in (0, status.st_size) and self.modified in (0, seconds(status))
 
     def packed_mask(self) -> bytes:
         """The compressed mask.
@@ -145,17 +180,48 @@ def _row(record: TissueRecord) -> dict[str, Any]:
 
 
 def _write(table: pa.Table, output: Path) -> None:
-    marked = table.replace_schema_metadata({"midnight.masks": _masks_digest(table)})
+    digests = {"midnight.masks": _digest_of(table, "mask"), "midnight.tiles": _tiles_digest(table)}
+    marked = table.replace_schema_metadata(digests)
     with atomic_path(output) as temporary:
         pq.write_table(marked, temporary, row_group_size=ROW_GROUP, compression="zstd")
 
 
-def _masks_digest(table: pa.Table) -> str:
-    """SHA-256 of all masks: kept in the file's footer, by which `midnight.tissue.maskfile` knows its index."""
+def _digest_of(table: pa.Table, column: str) -> str:
+    """SHA-256 of all bytes of a column: by that of the masks `midnight.tissue.maskfile` knows its index."""
     digest = hashlib.sha256()
-    for mask in table.column("mask"):
-        digest.update(mask.as_buffer() if mask.is_valid else b"")
+    for value in table.column(column):
+        digest.update(value.as_buffer() if value.is_valid else b"")
     return digest.hexdigest()
+
+
+def _tiles_digest(table: pa.Table) -> str:
+    """Hash of all that tiles depend on: not of where slides lie, when they were copied, or why some are left out."""
+    used = table.filter(pc.equal(table.column("status"), "ok"))
+    names = [name for name in table.column_names if name not in (*BULKY, *STAMPS, "path", "reason", "mpp_source")]
+    content = [_digest_of(used, name) for name in BULKY]
+    return hash_value([used.select(names).to_pylist(), content])
+
+
+def index_identity(path: Path) -> str:
+    """Hash (16 hex digits) of what the tiles of an index depend on; of the whole file if an older version wrote it.
+
+    Raises:
+        MidnightError: the file can't be read.
+    """
+    try:
+        known = _metadata(path).get(b"midnight.tiles")
+        return known.decode() if known else hash_file(path)[:16]
+    except OSError as error:
+        raise MidnightError(f"{path}: can't be read: {error.strerror or error}") from error
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    """What was written into a Parquet file's footer; nothing of a file that is none, which reading it will tell."""
+    with open(path, "rb") as file:
+        try:
+            return pq.read_schema(file).metadata or {}
+        except pa.ArrowInvalid:
+            return {}
 
 
 def join_shards(shards: Sequence[Path], output: Path) -> None:
@@ -209,7 +275,11 @@ def training_slides(path: Path) -> list[TissueRecord]:
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns=columns).select(columns or SCHEMA.names).cast(_schema(columns))
+        table = pq.ParquetFile(path).read(columns=columns)
+        for name in STAMPS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.array([0] * len(table), pa.int64()))
+        return table.select(columns or SCHEMA.names).cast(_schema(columns))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise MidnightError(f"{path}: not a readable tissue index: {_line(error)}") from error
 

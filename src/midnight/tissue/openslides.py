@@ -1,6 +1,9 @@
 """Opening and reading slides through OpenSlide, with its failures as one-line reasons."""
 
+import os
+import struct
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,9 @@ from midnight.outages import errno_in
 from midnight.tissue.resolution import DamagedError, SlideError
 
 WHITE = (255, 255, 255)
+HEAD = 512
+TIFF, BIG_TIFF = 42, 43
+MOST_DIRECTORIES = 1000
 
 
 def open_slide(path: str | Path) -> openslide.OpenSlide:
@@ -71,9 +77,54 @@ def _why_unsupported(path: Path) -> SlideError:
     """What is behind OpenSlide's "unsupported or missing image file"."""
     try:
         with open(path, "rb") as file:
-            return SlideError("not in a format that OpenSlide reads" if file.read(1) else "the file is empty")
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            head = file.read(HEAD)
+            if not head:
+                return SlideError("the file is empty")
+            if not any(head):
+                return SlideError("begins with zeros: an unfinished copy or download; get it again")
+            if is_cut_short(file, size):
+                beyond = f"a TIFF whose directory lies beyond its {size:,} bytes"
+                return SlideError(f"cut short: {beyond}; copy or download it again")
     except OSError as error:
         return unusable(error)
+    if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
+        return SlideError(f"the folder {path.stem} of its image data is not beside it")
+    if head.lstrip()[:1] == b"<":
+        return SlideError("not a slide but an HTML or XML page")
+    return SlideError("not in a format that OpenSlide reads")
+
+
+def is_cut_short(file: IO[bytes], size: int) -> bool:
+    """Whether a file is a TIFF, one of whose directories lies beyond its end; its tiles may be missing anyway.
+
+    Args:
+        file: the file.
+        size: its bytes.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
+    version = struct.unpack(order + "H", head[2:4])[0] if order and len(head) == 16 else 0
+    if version not in (TIFF, BIG_TIFF):
+        return False
+    offset, count, entry = ("I", "H", 12) if version == TIFF else ("Q", "Q", 20)
+    link = struct.Struct(order + offset)
+    number = struct.Struct(order + count)
+    place = link.unpack_from(head, 4 if version == TIFF else 8)[0]
+    for _ in range(MOST_DIRECTORIES):
+        if place == 0:
+            return False
+        if place + number.size > size:
+            return True
+        file.seek(place)
+        end = place + number.size + entry * number.unpack(file.read(number.size))[0]
+        if end + link.size > size:
+            return True
+        file.seek(end)
+        place = link.unpack(file.read(link.size))[0]
+    return False
 
 
 def _errno(error: BaseException) -> int:

@@ -95,6 +95,7 @@ def _slide(record: TissueRecord) -> dict[str, Any]:
         "reason": record.reason,
         "area": _number(record.tissue_mm2),
         "mpp": f"{record.mpp:.4g}",
+        "mpp_source": record.mpp_source,
         "size": f"{record.width:,} × {record.height:,} px",
         "source": data_url(outlined(image, record.mask())),
     }

@@ -94,7 +94,8 @@ the most tissue.</p>{% endif %}
 {% for slide in shown %}<figure class="slide{{ ' bad' if not slide.ok }}">
   <img loading="lazy" alt="Thumbnail of {{ slide.name }} with its tissue outlined" src="{{ slide.source }}">
   <figcaption><strong>{{ slide.name }}</strong>
-  {% if slide.ok %}{{ slide.area }} mm² · {{ slide.mpp }} µm/px · {{ slide.size }}
+  {% if slide.ok %}{{ slide.area }} mm² · {{ slide.mpp }} µm/px
+  {% if ';' in slide.mpp_source %}({{ slide.mpp_source }}) {% endif %}· {{ slide.size }}
   {% else %}<em>{{ slide.reason }}</em>{% endif %}</figcaption>
 </figure>
 {% endfor %}</div>

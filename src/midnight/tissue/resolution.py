@@ -12,6 +12,9 @@ TOLERANCE = 0.01
 ANISOTROPY = 0.02
 # Outside of this range a value is a unit mistake (nm, inch, mm), not a microscope's.
 PLAUSIBLE = (0.05, 20.0)
+# Objectives of the same name differ by up to this share.
+NOMINAL = 0.2
+ADVICE = "give mpp in a CSV: path,mpp"
 # The mpps that the index lists; a recipe may ask for others, which the sampler checks in the same way.
 STANDARD_MPPS = (0.125, 0.25, 0.5, 1.0, 2.0)
 # µm/px at 1x: a 40x objective scans at about 0.25 µm/px, a 20x at about 0.5.
@@ -30,16 +33,18 @@ class DamagedError(SlideError):
 
 @dataclass(frozen=True)
 class Resolution:
-    """µm per level-0 px, and where that figure comes from."""
+    """µm per level-0 px, where that figure comes from, and what the slide states where that is something else."""
 
     mpp: float
     source: str
+    stated: str = ""
 
 
 def find_resolution(properties: Mapping[str, str], declared: float | None = None) -> Resolution:
-    """The resolution that a slide states.
+    """The resolution of a slide.
 
-    In this order: `openslide.mpp-x/y`; objective power (10 µm/px at 1x); the manifest. Nothing is guessed.
+    In this order: the manifest, where a person gave it; `openslide.mpp-x/y`; objective power (10 µm/px at 1x). Nothing
+    is guessed.
 
     Args:
         properties: OpenSlide's properties.
@@ -49,15 +54,27 @@ def find_resolution(properties: Mapping[str, str], declared: float | None = None
         SlideError: no resolution, pixels that are not square, or a value that no scanner has.
     """
     across, down = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+    power = _number(properties.get("openslide.objective-power"))
+    if declared:
+        return _plausible(Resolution(declared, "manifest", _contradiction(declared, across, down, power)))
     if across and down:
         if abs(across - down) > ANISOTROPY * max(across, down):
-            raise SlideError(f"pixels are not square: {across:g} × {down:g} µm/px")
+            raise SlideError(f"pixels are not square: {across:g} × {down:g} µm/px; if that is wrong, {ADVICE}")
         return _plausible(Resolution((across + down) / 2, "slide"))
-    if power := _number(properties.get("openslide.objective-power")):
+    if power:
         return _plausible(Resolution(MPP_AT_1X / power, "objective power"))
-    if declared:
-        return _plausible(Resolution(declared, "manifest"))
-    raise SlideError("no resolution: neither the slide (mpp, objective power) nor the manifest (mpp) states one")
+    raise SlideError(f"no resolution: the slide states neither mpp nor objective power; {ADVICE}")
+
+
+def _contradiction(declared: float, across: float | None, down: float | None, power: float | None) -> str:
+    """What a slide states, in words, if that differs from what was declared."""
+    if across and down:
+        if max(abs(across - declared), abs(down - declared)) <= TOLERANCE * declared:
+            return ""
+        return f"{across:g} µm/px" if across == down else f"{across:g} × {down:g} µm/px"
+    if power and abs(MPP_AT_1X / power - declared) > NOMINAL * declared:
+        return f"an objective of {power:g}x, about {MPP_AT_1X / power:g} µm/px"
+    return ""
 
 
 def _number(text: str | None) -> float | None:
@@ -72,7 +89,10 @@ def _number(text: str | None) -> float | None:
 def _plausible(found: Resolution) -> Resolution:
     low, high = PLAUSIBLE
     if not low <= found.mpp <= high:
-        raise SlideError(f"absurd resolution: {found.mpp:g} µm/px from the {found.source}; {low}-{high} is possible")
+        advice = "mend it there" if found.source == "manifest" else ADVICE
+        raise SlideError(
+            f"absurd resolution: {found.mpp:g} µm/px from the {found.source} ({low}-{high} is possible); {advice}"
+        )
     return found
 
 

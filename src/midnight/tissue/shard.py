@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,26 +21,40 @@ from midnight.pools import thread_pool
 from midnight.tissue.index import TissueRecord, write_records
 from midnight.tissue.mask import Mask, pack
 from midnight.tissue.openslides import open_slide
-from midnight.tissue.resolution import TILE, SlideError, find_resolution, usable_mpps
+from midnight.tissue.resolution import (
+    ADVICE,
+    STANDARD_MPPS,
+    TILE,
+    SlideError,
+    find_resolution,
+    has_mpp,
+    usable_mpps,
+)
 from midnight.tissue.segmenters import segment
-from midnight.tissue.thumbnail import read_thumbnail
+from midnight.tissue.thumbnail import Thumbnail, read_thumbnail
 
 log = logging.getLogger(__name__)
 
 # Longer side of the thumbnail kept for the quality page, px.
 PAGE_THUMBNAIL = 480
+# The segmenter that takes whatever is coloured, by any stain.
+STAINLESS: Literal["otsu"] = "otsu"
 REQUIRED = ("slide_id", "path", "status", "reason")
 
 
 @dataclass(frozen=True)
 class SlideRow:
-    """A row of the slides table; `mpp` is the manifest's µm/px, if it has one."""
+    """A row of the slides table.
+
+    mpp: the manifest's µm/px, if it has one; verified: the file has the manifest's md5, so when it came does not count.
+    """
 
     slide_id: str
     path: str
     status: str
     reason: str
     mpp: float | None
+    verified: bool = False
 
 
 def read_slides(path: Path) -> list[SlideRow]:
@@ -50,22 +65,23 @@ def read_slides(path: Path) -> list[SlideRow]:
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            lines = [line for line in file if not line.startswith("#")]
+            every = file.readlines()
     except OSError as error:
         raise MidnightError(f"{path}: can't be read: {error.strerror}") from error
-    table = csv.DictReader(lines, delimiter="\t")
+    table = csv.DictReader([line for line in every if not line.startswith("#")], delimiter="\t")
     if missing := [name for name in REQUIRED if name not in (table.fieldnames or ())]:
         raise MidnightError(f"{path}: column {', '.join(missing)} is missing; run the slides stage again")
-    return [_slide_row(row, path) for row in table]
+    verified = "# source: gdc\n" in every
+    return [_slide_row(row, path, verified) for row in table]
 
 
-def _slide_row(row: dict[str, str], path: Path) -> SlideRow:
+def _slide_row(row: dict[str, str], path: Path, verified: bool) -> SlideRow:
     text = (row.get("mpp") or "").strip()
     try:
         mpp = float(text) if text else None
     except ValueError as error:
         raise MidnightError(f"{path}: slide {row['slide_id']}: mpp is {text!r}, must be a number or empty") from error
-    return SlideRow(row["slide_id"], row["path"] or "", row["status"], row["reason"] or "", mpp)
+    return SlideRow(row["slide_id"], row["path"] or "", row["status"], row["reason"] or "", mpp, verified)
 
 
 def segment_shard(slides: Path, config: Tissue, output: Path) -> None:
@@ -114,8 +130,10 @@ def segment_slide(row: SlideRow, config: Tissue, patience: Patience | None = Non
 
     def find() -> TissueRecord:
         nonlocal known
+        # before it is read: where it is replaced meanwhile, that is noticed
+        known = blank.stamped(not row.verified)
         with open_slide(row.path) as slide:
-            known = _describe(blank, slide, row.mpp)
+            known = _describe(known, slide, row.mpp)
             return _with_tissue(known, slide, config)
 
     try:
@@ -134,15 +152,25 @@ def segment_slide(row: SlideRow, config: Tissue, patience: Patience | None = Non
 def _describe(blank: TissueRecord, slide: openslide.OpenSlide, declared: float | None) -> TissueRecord:
     """Sizes and resolution; raises SlideError where no tile could ever be drawn."""
     resolution = find_resolution(slide.properties, declared)
+    if resolution.stated:
+        log.warning(
+            "slide %s: taken at %g µm/px, as the manifest says; the slide itself states %s",
+            *(blank.slide_id, resolution.mpp, resolution.stated),
+        )
     width, height = slide.dimensions
     mpps = usable_mpps(width, height, resolution.mpp)
+    if not has_mpp(resolution.mpp, max(STANDARD_MPPS)):
+        raise SlideError(
+            f"coarser than all tiles: {resolution.mpp:g} µm/px from the {resolution.source}, tiles have at most "
+            f"{max(STANDARD_MPPS):g}; if that is wrong, {ADVICE}"
+        )
     if min(width, height) < TILE or not mpps:
         raise SlideError(f"too small for one tile: {width} × {height} px at {resolution.mpp:g} µm/px")
     return dataclasses.replace(
         blank,
         vendor=slide.properties.get(openslide.PROPERTY_NAME_VENDOR, ""),
         mpp=resolution.mpp,
-        mpp_source=resolution.source,
+        mpp_source=resolution.source + (f"; the slide states {resolution.stated}" if resolution.stated else ""),
         width=width,
         height=height,
         level_widths=tuple(size[0] for size in slide.level_dimensions),
@@ -167,7 +195,18 @@ def _with_tissue(record: TissueRecord, slide: openslide.OpenSlide, config: Tissu
     )
     if mask.any():
         return found
-    return dataclasses.replace(found, status="quarantined", reason="no tissue found")
+    return dataclasses.replace(found, status="quarantined", reason=_why_no_tissue(record, thumbnail, config))
+
+
+def _why_no_tissue(record: TissueRecord, thumbnail: Thumbnail, config: Tissue) -> str:
+    """Whether there is none at all, or the segmenter does not know this stain."""
+    other = segment(thumbnail.image, thumbnail.mpp, dataclasses.replace(config, segmenter=STAINLESS))
+    if config.segmenter == STAINLESS or not other.any():
+        return "no tissue found"
+    return (
+        f"no tissue found by {config.segmenter}, {_area(other, record):.2g} mm² by {STAINLESS}: "
+        f"if it is not stained with H&E, set tissue.segmenter: {STAINLESS}"
+    )
 
 
 def _area(mask: Mask, record: TissueRecord) -> float:

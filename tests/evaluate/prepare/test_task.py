@@ -200,7 +200,6 @@ def test_a_persons_own_folder_of_the_hidden_name_stays(site: Site, dataset: Data
     assert own.read_text() == "hours of download"
 
 
-
 def test_folder_that_cannot_be_made_is_one_line(site: Site, dataset: DataSet) -> None:
     dataset.root.parent.mkdir()
     dataset.root.write_text("a file")

@@ -11,7 +11,8 @@ from midnight.config.load import load_recipe
 from midnight.config.pipeline import Config, Run
 from midnight.config.recipe import Predrawn, Tiles
 from midnight.errors import MidnightError
-from midnight.hashing import hash_file, hash_value
+from midnight.hashing import hash_value
+from midnight.tissue.index import index_identity
 
 # What the drawn tiles do not depend on: augmentation comes when they are read, and all draws are independent ones.
 NOT_DRAWN = ("hed_sigma", "max_open_slides", "patience", "tiles_per_read", "read_side")
@@ -87,10 +88,7 @@ class TileSet:
         Raises:
             MidnightError: an index can't be read.
         """
-        try:
-            slides = {name: hash_file(path)[:16] for name, path in indexes.items()}
-        except OSError as error:
-            raise MidnightError(f"{error.filename}: can't be read: {error.strerror}") from error
+        slides = {name: index_identity(path) for name, path in indexes.items()}
         return hash_value({"settings": drawn_settings(self.tiles, dict(self.cohorts)), "slides": slides})
 
 
