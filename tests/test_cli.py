@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from midnight.cli import main
 from midnight.ssl.budget.cost import GPUS
+from tests.tissue.small_slides import tissue_image, write_slide
 
 
 def test_config_show_prints_the_resolved_recipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +69,7 @@ def test_unknown_recipe_is_one_line_and_status_1() -> None:
         ["tiles", "plan"],
         ["tasks", "status"],
         ["tasks", "prepare"],
+        ["quick-check"],
     ],
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +77,26 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
         main([*command, "--help"])
     assert caught.value.code == 0
     assert "usage: midnight" in capsys.readouterr().out
+
+
+def test_tiles_show_takes_a_resolution_and_a_segmenter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blind = write_slide(tmp_path / "blind.svs", tissue_image(900, 900, [(60, 60, 780, 780)]), None)
+    sheet = str(tmp_path / "sheet.png")
+    with pytest.raises(SystemExit, match=r"blind\.svs: no resolution"):
+        main(["tiles", "show", str(blind), "--output", sheet])
+    main(["tiles", "show", str(blind), "--output", sheet, "--mpp", "0.5", "--count", "2"])
+    assert capsys.readouterr().out == f"{sheet}\n"
+    brown = tissue_image(900, 900, [])
+    brown[60:840, 60:840] = (150, 110, 70)
+    slide = str(write_slide(tmp_path / "brown.svs", brown, 0.5))
+    with pytest.raises(SystemExit, match="set tissue.segmenter: otsu"):
+        main(["tiles", "show", slide, "--output", sheet])
+    main(["tiles", "show", slide, "--output", sheet, "--segmenter", "otsu", "--count", "2"])
+
+
+@pytest.mark.parametrize("mpp", ["0", "-1", "nan", "inf", "fine"])
+def test_a_resolution_is_a_positive_number(mpp: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["tiles", "show", "x.svs", "--mpp", mpp])
+    assert caught.value.code == 2
+    assert "argument --mpp:" in capsys.readouterr().err
