@@ -89,7 +89,7 @@ def test_tiles_show_takes_a_resolution_and_a_segmenter(tmp_path: Path, capsys: p
     brown = tissue_image(900, 900, [])
     brown[60:840, 60:840] = (150, 110, 70)
     slide = str(write_slide(tmp_path / "brown.svs", brown, 0.5))
-    with pytest.raises(SystemExit, match="set tissue.segmenter: otsu"):
+    with pytest.raises(SystemExit, match=r"set tissue\.segmenter: otsu"):
         main(["tiles", "show", slide, "--output", sheet])
     main(["tiles", "show", slide, "--output", sheet, "--segmenter", "otsu", "--count", "2"])
 
