@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiles_support.page import deliver, table
+from tiles_support.page import add_out, check_out, deliver, table
 from tqdm import tqdm
 
 from midnight.evaluate.hest import score_fold
@@ -135,13 +135,14 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, str]]:
     return report | {"goal": 10.0, "details": details}, sections
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer settings, fewer spots")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the dated page")
+    add_out(parser)
     parser.add_argument("--score", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    check_out(options)
     if options.score:
         scores = score_all(options.score, options.quick)
         print(json.dumps({"scores": scores, "versions": processor_versions()}))

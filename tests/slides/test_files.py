@@ -7,8 +7,9 @@ import pytest
 from midnight.config import Cohort, Gdc
 from midnight.slides.files import files_of
 from midnight.slides.local import find_slides, look_from_outside
-from midnight.slides.manifest import read_header, read_manifest, shard_digest
+from midnight.slides.manifest import read_header, read_manifest
 from midnight.slides.pin import local_look, pin_manifest
+from midnight.slides.sharding import digest
 
 Change = Callable[[Path], object]
 
@@ -65,7 +66,9 @@ def test_what_changes_the_look_changes_a_row(folder: Path, name: str) -> None:
 def test_a_row_changes_with_its_own_slide_alone(folder: Path, tmp_path: Path) -> None:
     def pinned() -> list[str]:
         pin_manifest("c", Cohort(source="local", path=str(folder)), Gdc(), tmp_path / "m.tsv")
-        return [shard_digest(tmp_path / "m.tsv", f"{number:04d}", 1) for number in range(3)]
+        slides = read_manifest(tmp_path / "m.tsv")
+        assert [slide.slide_id for slide in slides] == sorted(slide.slide_id for slide in slides)
+        return [digest([slide]) for slide in slides]
 
     before = pinned()
     assert pinned() == before

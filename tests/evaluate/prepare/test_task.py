@@ -14,7 +14,7 @@ from midnight.errors import MidnightError
 from midnight.evaluate.prepare import task as task_module
 from midnight.evaluate.prepare.check import DataSet, check
 from midnight.evaluate.prepare.rules import Download
-from midnight.evaluate.prepare.task import STAGE, prepare, prepare_task
+from midnight.evaluate.prepare.task import MARKS, STAGE, prepare, prepare_task
 from tests.evaluate.prepare.loopback import LABELS, PATIENCE, Site, zipped
 from tests.read_only import read_only
 from tests.waiting import comes_true
@@ -23,8 +23,9 @@ Make = Callable[..., DataSet]
 
 
 def content(dataset: DataSet) -> list[str]:
-    """All files, hidden ones too."""
-    return sorted(path.relative_to(dataset.root).as_posix() for path in dataset.root.rglob("*") if path.is_file())
+    """All files, hidden ones too, but for the mark by which the hidden folder is known."""
+    files = [path for path in dataset.root.rglob("*") if path.is_file() and path.name != MARKS[0]]
+    return sorted(path.relative_to(dataset.root).as_posix() for path in files)
 
 
 WHOLE = ["labels.h5", "more/1.png", *(f"photos/{kind}/{number}.png" for kind in "ab" for number in (1, 2, 3))]
