@@ -41,7 +41,7 @@ test: setup-dev  ## the test suite
 
 # What rounds differently on other processors. Each library is told to leave out instructions that this processor has.
 NUMERICAL := tests/test_native.py tests/evaluate/test_hest.py tests/evaluate/test_perturb.py tests/report/test_statistics.py \
-	$(addprefix tests/tiles/test_,colour.py crops.py hsv_filter.py jpeg.py resample.py stain.py views.py device.py) \
+	$(addprefix tests/tiles/test_,area.py colour.py crops.py hsv_filter.py jpeg.py resample.py stain.py views.py device.py) \
 	tests/ssl/loss $(addprefix tests/ssl/test_,packing.py residual.py optimizer.py metrics.py network.py step.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES=X86_V4 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	ONEDNN_MAX_CPU_ISA=AVX2
