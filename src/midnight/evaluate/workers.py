@@ -13,6 +13,7 @@ import torch
 
 from midnight.children import obey_parent_only, signals_held
 from midnight.errors import MidnightError
+from midnight.pools import ends_with_block
 
 Call = Callable[[], Any]
 
@@ -58,20 +59,10 @@ def _run(calls: Sequence[Call], tell: Callable[[], Any]) -> Iterator[Any]:
         tell()
 
 
-@contextlib.contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(processes: int) -> contextlib.AbstractContextManager[ProcessPoolExecutor]:
     """Forked processes; after an error those calls are waited for that have begun, after Ctrl-C none."""
     begin = functools.partial(_begin, os.getpid())
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), begin)
-    try:
-        yield pool
-    except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
+    return ends_with_block(ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), begin))
 
 
 def _begin(parent: int) -> None:
