@@ -9,9 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from midnight.slides.dicom import IMPLICIT, LONG, WHOLE_SLIDE
+from midnight.slides.dicom import WHOLE_SLIDE
 
-JPEG, EXPLICIT = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.1"
+JPEG, EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+# Kinds of values whose length takes four bytes.
+LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 SIDE = 128
 Element = tuple[int, str, Any]
 

@@ -5,9 +5,9 @@ import openslide
 import pytest
 
 from midnight.errors import ConfigError
-from midnight.slides.dicom import IMPLICIT, SlideFile, read_slide_file
+from midnight.slides.dicom import SlideFile, read_slide_file
 from midnight.slides.local import find_slides
-from tests.slides.dicom_files import EXPLICIT, JPEG, write_dicom, write_series
+from tests.slides.dicom_files import EXPLICIT, IMPLICIT, JPEG, write_dicom, write_series
 
 
 @pytest.fixture
