@@ -42,7 +42,8 @@ def read_slide_file(path: Path) -> SlideFile | None:
             sop_class, series, kinds, columns, rows = (found.get(tag) for tag in TAGS)
     except (*unreadable, AttributeError, NotImplementedError):
         return None
-    if sop_class != WHOLE_SLIDE or not series or isinstance(kinds, str) or kinds is None or len(kinds) < 3:
+    # The size comes last: where it is there, no value before it was cut short.
+    if sop_class != WHOLE_SLIDE or None in (series, kinds, columns, rows) or isinstance(kinds, str) or len(kinds) < 3:
         return None
     kind = str(kinds[2])
-    return SlideFile(str(series), kind, int(columns or 0), int(rows or 0)) if kind in KINDS else None
+    return SlideFile(str(series), kind, int(columns), int(rows)) if kind in KINDS else None
