@@ -70,6 +70,7 @@ def test_unknown_recipe_is_one_line_and_status_1() -> None:
         ["tasks", "status"],
         ["tasks", "prepare"],
         ["quick-check"],
+        ["embed"],
     ],
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,27 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from midnight import __version__
-from midnight.config import CONFIG_DIR, Config, Tissue, load_config, load_recipe, plain, read_yaml, recipe_names
+from midnight.config import (
+    CONFIG_DIR,
+    Config,
+    Evaluation,
+    Features,
+    Tissue,
+    build,
+    load_config,
+    load_recipe,
+    plain,
+    read_yaml,
+    recipe_names,
+)
 from midnight.errors import MidnightError
 from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
 from midnight.outputs import FORCE
 
 SEGMENTERS = get_args(get_type_hints(Tissue)["segmenter"])
+POOLINGS = get_args(get_type_hints(Features)["pooling"])
+ACCELERATORS = get_args(get_type_hints(Evaluation)["accelerator"])
+FOREGROUND = "least share of tissue in a tile (default: %(default)s)"
 Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
 
@@ -43,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     groups = (_doctor_commands, _config_commands, _slides_commands, _tiles_commands, _tasks_commands, _model_commands)
-    for add in groups:
+    for add in (*groups, _embed_command):
         add(commands)
     return top
 
@@ -122,6 +137,25 @@ def _model_commands(commands: Commands) -> None:
     quick.add_argument("--json", action="store_true", help="print one JSON object")
     _add_config(quick)
     quick.set_defaults(run=run_quick_check)
+
+
+def _embed_command(commands: Commands) -> None:
+    embed = commands.add_parser("embed", help="features of whole slides for MIL: one HDF5 file per slide")
+    embed.add_argument("weights", help="a folder such as results/models/RUN, or an entry of config/models.yaml")
+    embed.add_argument("slides", help="a folder of slides, a CSV with a column `path` (and optionally mpp), or a slide")
+    embed.add_argument("output", type=Path, help="folder to write: h5_files/SLIDE.h5 and slides.tsv")
+    cut, run = Features(), Evaluation()
+    embed.add_argument("--mpp", type=_positive, default=cut.mpp, help="µm/px of the tiles (default: %(default)s)")
+    embed.add_argument("--size", type=int, default=cut.size, help="side of a tile, px (default: %(default)s)")
+    embed.add_argument("--overlap", type=int, default=cut.overlap, help="px that tiles share (default: %(default)s)")
+    embed.add_argument("--foreground", type=float, default=cut.foreground, help=FOREGROUND)
+    embed.add_argument("--pooling", choices=POOLINGS, default=cut.pooling, help="(default: %(default)s)")
+    embed.add_argument("--segmenter", choices=SEGMENTERS, default=Tissue().segmenter, help="(default: %(default)s)")
+    embed.add_argument("--batch-size", type=int, default=run.batch_size, help="tiles (default: %(default)s)")
+    embed.add_argument("--workers", type=int, default=run.workers, help="reading threads (default: %(default)s)")
+    embed.add_argument("--accelerator", choices=ACCELERATORS, default=run.accelerator, help="(default: %(default)s)")
+    _add_force(embed)
+    embed.set_defaults(run=run_embed)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
@@ -252,6 +286,19 @@ def run_quick_check(arguments: argparse.Namespace) -> None:
     print(json.dumps(plain(check)) if arguments.json else check.text)
     if check.warning:
         print(f"warning: {check.warning}", file=sys.stderr)
+
+
+def run_embed(arguments: argparse.Namespace) -> None:
+    """`midnight embed WEIGHTS SLIDES OUT`."""
+    given = vars(arguments)
+    cut = {name: given[name] for name in ("mpp", "size", "overlap", "pooling", "foreground")}
+    features = build(Features, cut, "midnight embed")
+    run = {name: given[name] for name in ("batch_size", "workers", "accelerator")}
+    evaluation = build(Evaluation, run, "midnight embed")
+    from midnight.mil.command import embed_command
+
+    tissue = Tissue(segmenter=arguments.segmenter)
+    embed_command(arguments.weights, arguments.slides, arguments.output, features, tissue, evaluation, arguments.force)
 
 
 if __name__ == "__main__":

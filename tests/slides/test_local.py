@@ -6,7 +6,7 @@ import pytest
 
 from midnight.config import Gdc
 from midnight.errors import ConfigError
-from midnight.slides.local import find_slides
+from midnight.slides.local import find_slides, look_from_outside
 from midnight.slides.manifest import read_header, read_manifest
 from midnight.slides.quarantine import quarantined, read_statuses, usable, write_statuses
 
@@ -133,3 +133,15 @@ def test_status_table_round_trip(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("slide_id\na\n")
     with pytest.raises(ConfigError, match="columns are slide_id"):
         read_statuses(tmp_path / "t.tsv")
+
+
+def test_a_path_may_name_a_single_slide(folder: Path, tmp_path: Path) -> None:
+    slides, refused = find_slides(str(folder / "sub" / "d.tiff"))
+    assert [(slide.slide_id, slide.extra["path"], slide.size) for slide in slides] == [
+        ("d", str(folder / "sub" / "d.tiff"), 10)
+    ]
+    assert refused == []
+    before = look_from_outside(str(folder / "sub" / "d.tiff"))
+    (folder / "sub" / "d.tiff").write_bytes(b"y" * 11)
+    assert before and look_from_outside(str(folder / "sub" / "d.tiff")) not in ("", before)
+    assert look_from_outside(str(tmp_path / "none.svs")) == ""

@@ -2,7 +2,7 @@
 
 from midnight.config.fields import build, choose, plain, schema
 from midnight.config.load import CONFIG_DIR, initial_recipe, load_config, load_recipe, merge, read_yaml, recipe_names
-from midnight.config.pipeline import Cohort, Config, Draw, Evaluation, Gdc, Mlflow, Run, Tissue
+from midnight.config.pipeline import Cohort, Config, Draw, Evaluation, Features, Gdc, Mlflow, Run, Tissue
 from midnight.config.recipe import Backbone, Crops, Heads, HsvFilter, Loss, Optimizer, Predrawn, Recipe, Tiles, Training
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Crops",
     "Draw",
     "Evaluation",
+    "Features",
     "Gdc",
     "Heads",
     "HsvFilter",

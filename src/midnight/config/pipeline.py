@@ -105,6 +105,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Features of whole slides for multiple-instance learning: one HDF5 file per slide and model."""
+
+    models: list[str] = key(list, "entries of config/models.yaml; empty: none are made")
+    mpp: float = key(0.5, "µm/px of the tiles", exclusiveMinimum=0)
+    size: int = key(224, "side of a tile and of the model's input, px", minimum=14)
+    overlap: int = key(0, "px that neighbouring tiles share", minimum=0)
+    pooling: Literal["cls", "cls_mean"] = key("cls", "what is kept of a tile: CLS, or CLS and the patches' mean")
+    foreground: float = key(0.4, "least share of tissue in a tile", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
 class Mlflow:
     """Experiment tracking; a dead server never stops training."""
 
@@ -132,5 +144,6 @@ class Config:
     draw: Draw = key(Draw, "tiles drawn beforehand")
     runs: dict[str, Run] = key(dict, "training runs by name")
     evaluation: Evaluation = key(Evaluation, "models, tasks, protocol")
+    features: Features = key(Features, "features of all cohorts' slides for multiple-instance learning")
     mlflow: Mlflow = key(Mlflow, "experiment tracking")
     demo: Demo | None = key(None, "only in config/demo.yaml")

@@ -1,4 +1,4 @@
-"""Slides that are already here: a folder, or a CSV that lists them.
+"""Slides that are already here: a folder, a CSV that lists them, or a single file.
 
 Every file with a suffix of OpenSlide's formats is a slide, but for DICOM: there a series is one, and is named by the
 file of its finest level.
@@ -46,6 +46,8 @@ class _Found:
 def find_slides(path: str) -> tuple[list[Slide], list[Refused]]:
     """The slides of a folder (all levels, links followed) or of a CSV, sorted by slide_id, and what was left out.
 
+    The path may also be that of a single slide.
+
     A CSV has the columns `path` (relative ones are relative to the CSV) and optionally slide_id, mpp (µm/px at level
     0), project_id, case_id. A listed file that is not there stays in, with size 0: it is quarantined when fetched.
 
@@ -56,6 +58,8 @@ def find_slides(path: str) -> tuple[list[Slide], list[Refused]]:
     refused: list[Refused] = []
     if root.is_dir():
         found = list(_found_below(root, refused))
+    elif root.is_file() and is_slide(root.name):
+        found = list(_merge_series([_single(root)], refused))
     elif root.is_file():
         found = _one_per_series(list(_rows(root)), refused)
     else:
@@ -79,7 +83,13 @@ def look_from_outside(path: str) -> str:
     root = Path(path).expanduser()
     if root.is_dir():
         return folder_digest(root)
+    if is_slide(root.name):
+        return list_digest([root])
     return list_digest(Path(item.path) for item in _rows(root)) if root.is_file() else ""
+
+
+def _single(path: Path) -> _Found:
+    return _Found(str(path), path.name, "", {}, tuple(files_of(path)))
 
 
 def _found_below(root: Path, refused: list[Refused]) -> Iterator[_Found]:

@@ -1,0 +1,106 @@
+"""`midnight embed`, and the workflow's shards."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from midnight.config import Evaluation, Features, Tissue
+from midnight.errors import ConfigError
+from midnight.evaluate.encoder import load_encoder, pick_device, pick_precision
+from midnight.evaluate.entries import Model
+from midnight.evaluate.registry import MODELS, find_model, load_models
+from midnight.mil.embed import check_complete, embed_slides
+from midnight.mil.job import Job, check_features, indexed_items, local_items
+from midnight.mil.ledger import NAME, OK, Row, read_table, summary, write_table
+
+
+def embed_command(
+    weights: str, slides: str, output: Path, features: Features, tissue: Tissue, evaluation: Evaluation, force: bool
+) -> str:
+    """Embed the slides of a folder, a CSV or one file.
+
+    Args:
+        weights: an exported folder, or an entry of config/models.yaml.
+        slides: see `midnight.slides.local.find_slides`.
+        output: folder to write: h5_files/{slide_id}.h5 and slides.tsv.
+        features: how tiles are cut, and what is kept of the model's tokens.
+        tissue: how tissue is found.
+        evaluation: batch size, reading threads, accelerator.
+        force: replace files of other settings or of other programs.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        MidnightError: the model, the slides or the folder can't be used, or features of a slide are missing.
+    """
+    check_features(features)
+    items, refused = local_items(slides, tissue)
+    job = make_job(find_weights(weights, features.size), None, features, tissue, evaluation)
+    table = output / NAME
+    rows = embed_slides(items, refused, job, output, table, force)
+    line = f"{output}: {summary(rows)}"
+    print(line, flush=True)
+    check_complete(rows, table)
+    return line
+
+
+def find_weights(weights: str, size: int) -> Model:
+    """A folder of weights, or an entry of config/models.yaml.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        return Model("dir", path.name, [size], path=str(path), name=path.resolve().name)
+    if weights not in load_models():
+        raise ConfigError(f"{weights}: neither a folder of weights nor an entry of {MODELS}")
+    return find_model(weights)
+
+
+def make_job(model: Model, model_dir: Path | None, features: Features, tissue: Tissue, evaluation: Evaluation) -> Job:
+    """Load a model onto its device.
+
+    Args:
+        model: which one.
+        model_dir: exported folder of a model trained here, else None.
+        features: how tiles are cut, and what is kept of the model's tokens.
+        tissue: how tissue is found.
+        evaluation: batch size, reading threads, accelerator.
+
+    Raises:
+        MidnightError: it can't be loaded, or does not take tiles of this size.
+    """
+    device = pick_device(evaluation.accelerator)
+    encoder = load_encoder(model, model_dir, features.size)
+    encoder.tokens.to(device)
+    precision = pick_precision(device, "tile")
+    return Job(encoder, model.name, precision, features, tissue, evaluation.batch_size, evaluation.workers)
+
+
+def embed_shard(index: Path, job: Job, table: Path) -> None:
+    """Embed the slides of a shard of a cohort, beside its table; slides that can't be used are rows of it.
+
+    Args:
+        index: the shard's tissue.
+        job: how they are embedded.
+        table: `features/{model}/{cohort}/{shard}.tsv`.
+
+    Raises:
+        MidnightError: no slide could be embedded, though there was tissue.
+    """
+    rows = embed_slides(indexed_items([index]), [], job, table.parent, table, force=True)
+    usable = [item for item in indexed_items([index]) if item.bytes]
+    if usable and rows and not any(row.status == OK for row in rows):
+        check_complete(rows, table)
+
+
+def join_tables(tables: Iterable[Path], output: Path) -> list[Row]:
+    """One table of all shards, sorted by slide_id.
+
+    Raises:
+        MidnightError: a table can't be read.
+    """
+    rows = sorted((row for table in tables for row in read_table(table)), key=lambda row: row.slide_id)
+    write_table(output, rows)
+    return rows
