@@ -19,6 +19,7 @@ include: "rules/tiles.smk"
 include: "rules/train.smk"
 include: "rules/prepare.smk"
 include: "rules/evaluate.smk"
+include: "rules/features.smk"
 include: "rules/ablations.smk"
 include: "rules/report.smk"
 
@@ -26,7 +27,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        lambda wildcards: [*tried_again(), layout.report()],
+        lambda wildcards: [*tried_again(), *all_features(), layout.report()],
 
 
 onstart:

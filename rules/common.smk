@@ -22,12 +22,18 @@ try:
         name: load_recipe(run.recipe, run.override) for name, run in cfg.runs.items()
     }
     models = registry.select_models(cfg.evaluation.models, cfg.runs)
+    feature_models = (
+        registry.select_models(cfg.features.models, cfg.runs, where="features")
+        if cfg.features.models
+        else {}
+    )
     tasks = registry.select_tasks(cfg.evaluation.tasks, cfg.evaluation.protocol)
     # slides that are known before anything has run; None for a cohort that a rule must ask for first
     planned = {name: planned_slides(cohort) for name, cohort in cfg.cohorts.items()}
 except MidnightError as error:
     raise WorkflowError(str(error))
 
+known_models = models | feature_models
 layout = Layout(cfg.results_dir, cfg.data_dir)
 run_sets = {
     name: TileSet.of(run.cohorts, recipes[name].tiles, cfg.draw.tiles_per_shard)
@@ -45,7 +51,7 @@ wildcard_constraints:
     cohort="|".join(cfg.cohorts),
     shard=r"\d\d\d\d+",
     run="|".join(cfg.runs) or "none",
-    model="|".join(models) or "none",
+    model="|".join(known_models) or "none",
     size=r"\d+",
     task="|".join(tasks) or "none",
     tileset="|".join(map(re.escape, tile_sets)) or "none",
@@ -68,6 +74,11 @@ def tissue_params():
     return {key: value for key, value in plain(cfg.tissue).items() if key != "workers"}
 
 
+def feature_params():
+    """How the tiles of whole slides are cut."""
+    return {key: value for key, value in plain(cfg.features).items() if key != "models"}
+
+
 def exported(run):
     """The two files of a model that the workflow makes itself."""
     return [layout.model(run, name) for name in ("teacher.safetensors", "model.json")]
@@ -81,12 +92,12 @@ def parent_files(run):
 
 def model_files(model):
     """A model's files; none for models of a zoo, which their libraries fetch."""
-    return exported(model) if models[model].source in ("run", "init") else []
+    return exported(model) if known_models[model].source in ("run", "init") else []
 
 
 def initial_params(model):
     """What the random init of a model depends on."""
-    return plain(initial_recipe(recipes[models[model].run]))
+    return plain(initial_recipe(recipes[known_models[model].run]))
 
 
 def cohort_tiles(cohort):

@@ -1,4 +1,4 @@
-# What the whole workflow is asked for: scores and figures. No rules.
+# What the whole workflow is asked for: scores, features and figures. No rules.
 
 
 def model_sizes():
@@ -11,6 +11,15 @@ def all_scores():
         for model, size in model_sizes()
         for pooling in cfg.evaluation.poolings
         for task in tasks
+    ]
+
+
+def all_features():
+    """The tables of features of whole slides; none unless models are named for it."""
+    return [
+        layout.features(model, cohort, "slides.tsv")
+        for model in feature_models
+        for cohort in cfg.cohorts
     ]
 
 

@@ -56,7 +56,9 @@ rule init_model:
     benchmark:
         layout.benchmark("init_model", "{model}")
     wildcard_constraints:
-        model="|".join(name for name in models if models[name].source == "init")
+        model="|".join(
+            name for name in known_models if known_models[name].source == "init"
+        )
         or "none",
     conda:
         CONDA

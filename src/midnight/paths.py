@@ -68,6 +68,10 @@ class Layout:
     def score(self, model: str, size: str, pooling: str, task: str) -> str:
         return self._at("scores", model, size, pooling, f"{task}.json")
 
+    def features(self, model: str, cohort: str, *parts: str) -> str:
+        """`features/{model}/{cohort}/`, of whole slides, or a file in it (`{shard}.tsv`, `slides.tsv`)."""
+        return self._at("features", model, cohort, *parts)
+
     def table(self, name: str) -> str:
         return self._at("tables", name)
 

@@ -22,6 +22,7 @@ from midnight.evaluate.score import RUNNERS
 from midnight.evaluate.segment import is_random
 from midnight.evaluate.session import build_scheduler
 from midnight.evaluate.store import Embeddings
+from midnight.mil.compute import width_of
 from midnight.slides.fetch import fetch
 from midnight.slides.pin import _choose
 from midnight.slides.record import Slide
@@ -137,6 +138,7 @@ DISPATCHED: dict[str, Callable[[Any, Path], Any]] = {
     "Tissue.segmenter": lambda value, _: segment(np.full((64, 64, 3), 200, np.uint8), 8.0, Tissue(segmenter=value)),
     "Cohort.source": source_of_cohort,
     "Evaluation.poolings": lambda value, _: pooled(value),
+    "Features.pooling": lambda value, _: width_of(value, 2),
     "Evaluation.accelerator": lambda value, _: value == "gpu" or pick_device(value),
     "Config.data": lambda value, _: is_generated(value),
     "Task.data": lambda value, _: is_generated(value),

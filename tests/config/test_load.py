@@ -92,3 +92,9 @@ def test_random_init_depends_on_architecture_and_seed_only() -> None:
 def test_schema_files_are_those_of_the_dataclasses(repository: Path, name: str) -> None:
     written = json.loads((repository / "config" / "schemas" / f"{name}.schema.json").read_text())
     assert written == json.loads(json.dumps(schema_file(name))), "run `make schemas`"
+
+
+def test_tiles_that_would_not_move_on_are_refused() -> None:
+    value = {"cohorts": {"a": {"source": "local", "path": "x"}}, "features": {"size": 56, "overlap": 56}}
+    with pytest.raises(ConfigError, match=r"here: features\.overlap: 56 px of tiles of 56 px"):
+        load_config(value, "here")

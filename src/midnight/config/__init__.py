@@ -1,7 +1,16 @@
 """Typed configuration with defaults and documentation."""
 
 from midnight.config.fields import build, choose, plain, schema
-from midnight.config.load import CONFIG_DIR, initial_recipe, load_config, load_recipe, merge, read_yaml, recipe_names
+from midnight.config.load import (
+    CONFIG_DIR,
+    check_features,
+    initial_recipe,
+    load_config,
+    load_recipe,
+    merge,
+    read_yaml,
+    recipe_names,
+)
 from midnight.config.pipeline import Cohort, Config, Draw, Evaluation, Features, Gdc, Mlflow, Run, Tissue
 from midnight.config.recipe import Backbone, Crops, Heads, HsvFilter, Loss, Optimizer, Predrawn, Recipe, Tiles, Training
 
@@ -27,6 +36,7 @@ __all__ = [
     "Tissue",
     "Training",
     "build",
+    "check_features",
     "choose",
     "initial_recipe",
     "load_config",

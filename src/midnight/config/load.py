@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from midnight.config.fields import build, validate
-from midnight.config.pipeline import Config
+from midnight.config.pipeline import Config, Features
 from midnight.config.recipe import Crops, Recipe
 from midnight.errors import ConfigError
 
@@ -61,7 +61,19 @@ def load_config(value: Mapping[str, Any], where: str) -> Config:
     for name, cohort_config in config.cohorts.items():
         if cohort_config.source == "local" and not cohort_config.path:
             raise ConfigError(f"{where}: cohorts.{name}.path: a local cohort needs the folder (or CSV) of its slides")
+    check_features(config.features, f"{where}: features.")
     return config
+
+
+def check_features(features: Features, where: str = "") -> None:
+    """Check what the schema of features can't.
+
+    Raises:
+        ConfigError: tiles would not move on.
+    """
+    if features.overlap >= features.size:
+        sides = f"{features.overlap} px of tiles of {features.size} px"
+        raise ConfigError(f"{where}overlap: {sides}; it must be less than the size")
 
 
 def recipe_names(folder: Path = RECIPES) -> list[str]:

@@ -125,13 +125,16 @@ def load_models(path: Path = MODELS) -> dict[str, Model]:
     return models
 
 
-def select_models(names: Collection[str], runs: Collection[str], path: Path = MODELS) -> dict[str, Model]:
+def select_models(
+    names: Collection[str], runs: Collection[str], path: Path = MODELS, where: str = "evaluation"
+) -> dict[str, Model]:
     """The named models; with no names, all real ones of the zoo and of the configuration's runs.
 
     Args:
         names: `evaluation.models`.
         runs: names of the configuration's runs.
         path: the registry.
+        where: the section of the configuration whose `models` they are.
 
     Raises:
         ConfigError: an unknown model, or a model of a run that the configuration has not.
@@ -141,10 +144,10 @@ def select_models(names: Collection[str], runs: Collection[str], path: Path = MO
         return {name: model for name, model in models.items() if _is_default(model, runs)}
     for name in names:
         if name not in models:
-            raise ConfigError(f"evaluation.models: no model {name!r} in {path}; known: {', '.join(models)}")
+            raise ConfigError(f"{where}.models: no model {name!r} in {path}; known: {', '.join(models)}")
         if models[name].source in OWN and models[name].run not in runs:
             known = ", ".join(runs) or "none"
-            raise ConfigError(f"evaluation.models: {name!r} is of run {models[name].run!r}, not among runs: {known}")
+            raise ConfigError(f"{where}.models: {name!r} is of run {models[name].run!r}, not among runs: {known}")
     return {name: models[name] for name in names}
 
 

@@ -1,16 +1,20 @@
 """`midnight embed`, and the workflow's shards."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from midnight.config import Evaluation, Features, Tissue
+from midnight.config import Evaluation, Features, Tissue, check_features
 from midnight.errors import ConfigError
 from midnight.evaluate.encoder import load_encoder, pick_device, pick_precision
 from midnight.evaluate.entries import Model
 from midnight.evaluate.registry import MODELS, find_model, load_models
 from midnight.mil.embed import check_complete, embed_slides
-from midnight.mil.job import Job, check_features, indexed_items, local_items
+from midnight.mil.job import Job, indexed_items, local_items
 from midnight.mil.ledger import NAME, OK, Row, read_table, summary, write_table
+from midnight.tissue.index import read_index
+
+log = logging.getLogger(__name__)
 
 
 def embed_command(
@@ -79,19 +83,23 @@ def make_job(model: Model, model_dir: Path | None, features: Features, tissue: T
 
 
 def embed_shard(index: Path, job: Job, table: Path) -> None:
-    """Embed the slides of a shard of a cohort, beside its table; slides that can't be used are rows of it.
+    """Embed the slides of a shard of a cohort; those that can't be used are rows of its table.
+
+    Files of other settings are made anew: in the workflow, they are the configuration's to change.
 
     Args:
         index: the shard's tissue.
         job: how they are embedded.
-        table: `features/{model}/{cohort}/{shard}.tsv`.
+        table: to write; the slides' files go beside it.
 
     Raises:
-        MidnightError: no slide could be embedded, though there was tissue.
+        MidnightError: none of the slides that have tissue could be embedded.
     """
-    rows = embed_slides(indexed_items([index]), [], job, table.parent, table, force=True)
-    usable = [item for item in indexed_items([index]) if item.bytes]
-    if usable and rows and not any(row.status == OK for row in rows):
+    rows = embed_slides(indexed_items(index), [], job, table.parent, table, force=True)
+    for row in rows:
+        if row.status != OK:
+            log.warning("slide %s has no features: %s", row.slide_id, row.reason)
+    if any(record.ok for record in read_index(index)) and not any(row.status == OK for row in rows):
         check_complete(rows, table)
 
 

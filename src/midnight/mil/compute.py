@@ -41,7 +41,7 @@ def features_of(
         SlideError: the slide can't be read (any more).
         MidnightError: the batch doesn't fit the GPU's memory, or slides are away.
     """
-    width = choose(pooling, {"cls": encoder.dim, "cls_mean": 2 * encoder.dim}, "pooling")
+    width = width_of(pooling, encoder.dim)
     kept: list[npt.NDArray[np.bool_]] = []
     parts: list[Tensor] = []
     before: Launched | None = None
@@ -53,6 +53,11 @@ def features_of(
     parts += _landed(before)
     features = torch.cat(parts).numpy() if parts else np.empty((0, width), np.float32)
     return features, np.concatenate(kept)
+
+
+def width_of(pooling: str, dim: int) -> int:
+    """How many of the [CLS ‖ mean of patches] numbers are kept, of a model with tokens of `dim`."""
+    return choose(pooling, {"cls": dim, "cls_mean": 2 * dim}, "features.pooling")
 
 
 def _pixels(chunks: Iterable[Future[Tiles]], kept: list[npt.NDArray[np.bool_]]) -> Iterator[Pixels]:

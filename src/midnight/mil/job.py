@@ -1,12 +1,11 @@
 """What is asked for: which slides, by which model, cut how."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from midnight.config import Features, Tissue, plain
-from midnight.errors import ConfigError
 from midnight.evaluate.encoder import Encoder
 from midnight.hashing import hash_value
 from midnight.outages import Patience
@@ -68,18 +67,6 @@ class Job:
         return {"format": FORMAT, "weights": self.encoder.hash, "precision": self.precision} | cut | tissue
 
 
-def check_features(features: Features) -> None:
-    """Check what no schema can.
-
-    Raises:
-        ConfigError: tiles would not move on.
-    """
-    if features.overlap >= features.size:
-        raise ConfigError(
-            f"overlap: {features.overlap} px of tiles of {features.size} px; it must be less than the size"
-        )
-
-
 def local_items(slides: str, tissue: Tissue) -> tuple[list[Item], list[Refused]]:
     """The slides of a folder, a CSV or one file, and those that were left out.
 
@@ -97,13 +84,13 @@ def _local_item(slide: Slide, tissue: Tissue) -> Item:
     return Item(row.slide_id, row.path, hash_value(look), size, lambda patience: segment_slide(row, tissue, patience))
 
 
-def indexed_items(indexes: Iterable[Path]) -> list[Item]:
-    """The slides of tissue indexes or of shards of them, also the quarantined: their tissue is known.
+def indexed_items(index: Path) -> list[Item]:
+    """The slides of a tissue index or of a shard of one, also the quarantined: their tissue is known.
 
     Raises:
-        MidnightError: an index can't be read.
+        MidnightError: it can't be read.
     """
-    return [_indexed_item(record) for index in indexes for record in read_index(index)]
+    return [_indexed_item(record) for record in read_index(index)]
 
 
 def _indexed_item(record: TissueRecord) -> Item:
