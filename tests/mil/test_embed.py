@@ -255,6 +255,13 @@ def test_wrong_settings_are_one_line(
 
 def test_weights_that_are_none_are_one_line(slides: Path, tmp_path: Path) -> None:
     assert "neither a folder of weights nor an entry" in embed(tmp_path / "nothing", slides, tmp_path / "out")
+    assert "give its folder, such as results/models/demo" in embed(Path("demo"), slides, tmp_path / "out")
+
+
+def test_a_model_without_weights_is_one_too(slides: Path, tmp_path: Path) -> None:
+    assert embed(Path("colour-statistics"), slides / "half.svs", tmp_path / "out") == ""
+    features, _, of_features, _ = read(tmp_path / "out", "half")
+    assert of_features["encoder"] == "colour-statistics" and np.isfinite(features).all()
 
 
 def test_the_card_of_a_file_says_what_it_was_made_of(model: Path, slides: Path, tmp_path: Path) -> None:

@@ -50,3 +50,10 @@ def test_a_model_that_is_none_is_one_line(tmp_path: Path) -> None:
     result = workflow.run("-n", "all")
     assert result.returncode != 0
     assert "features.models: no model 'nobody'" in result.stdout + result.stderr
+
+
+def test_all_includes_features_where_models_are_named(tmp_path: Path) -> None:
+    workflow = make_workflow(tmp_path, {})
+    plain, more = (workflow.run("-n", "all", change={"features": {"models": names}}) for names in ([], ["demo-random"]))
+    assert plain.returncode == more.returncode == 0
+    assert "join_features" in more.stdout and "join_features" not in plain.stdout

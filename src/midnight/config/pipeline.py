@@ -35,7 +35,7 @@ class Cohort:
     """Where a cohort's slides come from."""
 
     source: Literal["gdc", "local"] = key(doc="gdc: query and download; local: a folder or CSV of slides")
-    path: str | None = key(None, "local: folder, or CSV with a column `path` (and optionally slide_id, mpp)")
+    path: str | None = key(None, "local: folder, one slide, or CSV with a column `path` (and optionally slide_id, mpp)")
     manifest: str | None = key(None, "gdc: a pinned manifest (GDC's own or ours) instead of a query")
     exclude: str | None = key(None, "CSV with columns file_id (or slide_id) and reason: slides left out")
     limit: int | None = key(None, "only the first N slides of the sorted manifest", minimum=1)

@@ -8,7 +8,7 @@ from midnight.config import Evaluation, Features, Tissue, check_features
 from midnight.errors import ConfigError
 from midnight.evaluate.encoder import load_encoder, pick_device, pick_precision
 from midnight.evaluate.entries import Model
-from midnight.evaluate.registry import MODELS, find_model, load_models
+from midnight.evaluate.registry import MODELS, OWN, find_model, load_models
 from midnight.mil.embed import check_complete, embed_slides
 from midnight.mil.job import Job, indexed_items, local_items
 from midnight.mil.ledger import NAME, OK, Row, read_table, summary, write_table
@@ -52,14 +52,17 @@ def find_weights(weights: str, size: int) -> Model:
     """A folder of weights, or an entry of config/models.yaml.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither, or an entry whose weights the workflow makes.
     """
     path = Path(weights).expanduser()
     if path.is_dir():
         return Model("dir", path.name, [size], path=str(path), name=path.resolve().name)
     if weights not in load_models():
         raise ConfigError(f"{weights}: neither a folder of weights nor an entry of {MODELS}")
-    return find_model(weights)
+    model = find_model(weights)
+    if model.source in OWN:
+        raise ConfigError(f"{weights}: is made by the workflow; give its folder, such as results/models/{weights}")
+    return model
 
 
 def make_job(model: Model, model_dir: Path | None, features: Features, tissue: Tissue, evaluation: Evaluation) -> Job:
