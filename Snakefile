@@ -22,6 +22,7 @@ include: "rules/evaluate.smk"
 include: "rules/features.smk"
 include: "rules/ablations.smk"
 include: "rules/report.smk"
+include: "rules/summary.smk"
 
 
 rule all:
@@ -32,12 +33,15 @@ rule all:
 
 onstart:
     forget_failures()
+    note_asked()
     start_services()
 
 
 onsuccess:
     stop_services()
+    print_summary()
 
 
 onerror:
     stop_services()
+    print_summary()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ["slides", "tissue", "tiles", "ssl", "evaluate", "mil", "report", "demo"]
+ROOMS = ["slides", "tissue", "tiles", "ssl", "evaluate", "mil", "report", "screen", "demo"]
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "midnight"
 
 

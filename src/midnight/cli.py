@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     groups = (_doctor_commands, _config_commands, _slides_commands, _tiles_commands, _tasks_commands, _model_commands)
-    for add in (*groups, _embed_command):
+    for add in (*groups, _embed_command, _summary_commands):
         add(commands)
     return top
 
@@ -156,6 +156,12 @@ def _embed_command(commands: Commands) -> None:
     embed.add_argument("--accelerator", choices=ACCELERATORS, default=run.accelerator, help="(default: %(default)s)")
     _add_force(embed)
     embed.set_defaults(run=run_embed)
+
+
+def _summary_commands(commands: Commands) -> None:
+    summary = commands.add_parser("summary", help="what a run has made: slides, scores, what failed, where it is")
+    summary.add_argument("results", nargs="?", type=Path, help="results_dir (default: the newest below results)")
+    summary.set_defaults(run=run_summary)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
@@ -276,6 +282,13 @@ def run_export(arguments: argparse.Namespace) -> None:
 
     export_run(arguments.run_folder, arguments.to, arguments.output, arguments.force)
     print(arguments.output)
+
+
+def run_summary(arguments: argparse.Namespace) -> None:
+    """`midnight summary [RESULTS_DIR]`."""
+    from midnight.report.summary import newest_results, summary
+
+    print(summary(arguments.results or newest_results()))
 
 
 def run_quick_check(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,8 @@ from types import FrameType
 from midnight.errors import MidnightError
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+CLEAR = "\r\033[K"
+"""Cursor to the left and the line cleared: on a terminal the workflow's status line may be there."""
 _person = [2]
 """The file descriptor on which a person reads; behind `redirect` not standard error."""
 
@@ -111,7 +113,8 @@ def warn(logger: logging.Logger, line: str) -> None:
 def say(line: str) -> None:
     """One line to the person, wherever standard error goes; also from a signal's handler."""
     with contextlib.suppress(OSError):  # the terminal may be gone
-        os.write(_person[-1], f"midnight: {' '.join(line.split())}\n".encode())
+        over = CLEAR if os.isatty(_person[-1]) else ""
+        os.write(_person[-1], f"{over}midnight: {' '.join(line.split())}\n".encode())
 
 
 def leave_at_once() -> None:

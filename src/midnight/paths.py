@@ -78,6 +78,10 @@ class Layout:
     def figure(self, name: str) -> str:
         return self._at("figures", name)
 
+    def asked(self) -> str:
+        """What the last run was asked for: read by the summary."""
+        return self._at("asked.json")
+
     def report(self) -> str:
         return self._at("report.html")
 

@@ -1,0 +1,66 @@
+"""What was asked for and is not there, and why: from the logs that its rules left."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from midnight.paths import Layout
+from midnight.report.asked import Asked, AskedModel
+
+FAILURE = "failure.json"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run or a model without its results: the reason and the log where something was tried, else both empty."""
+
+    name: str
+    what: str
+    reason: str = ""
+    log: str = ""
+
+
+def missing_results(layout: Layout, asked: Asked) -> list[Missing]:
+    """Runs without weights, then models without all of their scores (but for those whose run is missing)."""
+    runs = [name for name in asked.runs if not Path(layout.model(name, "teacher.safetensors")).exists()]
+    found = [_missing(f"run {name}", "not trained", [layout.log("train", name)], _note(layout, name)) for name in runs]
+    for name, model in asked.models.items():
+        if model.run not in runs:
+            found += _unscored(layout, asked, name, model)
+    return found
+
+
+def _unscored(layout: Layout, asked: Asked, name: str, model: AskedModel) -> Iterable[Missing]:
+    for size in map(str, model.sizes):
+        cells = [layout.score(name, size, pooling, task) for pooling in asked.poolings for task in asked.tasks]
+        absent = sum(not Path(cell).exists() for cell in cells)
+        if absent:
+            logs = [layout.log(rule, f"{name}-{size}") for rule in ("score", "embed")]
+            what = f"{absent} of {len(cells)} scores missing"
+            yield _missing(f"model {model.label} at {size} px", what, [*logs, layout.log("init_model", name)])
+
+
+def _missing(name: str, what: str, logs: Iterable[str], note: str = "") -> Missing:
+    """The newest step that was tried is the one that failed."""
+    log = next((log for log in logs if Path(log).exists()), "")
+    return Missing(name, what, note or (_last_words(Path(log)) if log else ""), log)
+
+
+def _note(layout: Layout, run: str) -> str:
+    try:
+        return str(json.loads(Path(layout.model(run, FAILURE)).read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _last_words(log: Path) -> str:
+    """The last line that speaks of an error, else the last; without its time and module."""
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return ""
+    said = [line for line in lines if line]
+    errors = [line for line in said if "error" in line.lower() or "stopped" in line.lower()]
+    line = (errors or said or [""])[-1]
+    return line.partition(" ERROR ")[2].partition(": ")[2] or line
