@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 from midnight.screen.board import Board
+from midnight.screen.demo_times import SECONDS, START
 from midnight.screen.stages import STAGES, TARGETS, count_stages, stage_of
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
@@ -62,7 +63,7 @@ def test_what_is_not_known_is_named_and_not_guessed() -> None:
     made.start(1, "segment_tissue", None, ["a"], threads=2)
     clock.now = 60.0
     made.end(1)
-    assert made.time_left() == "1 min and training, report left"
+    assert made.time_left() == "1 min left, not counting training, report"
 
 
 def test_an_earlier_run_s_times_are_taken(tmp_path: Path) -> None:
@@ -112,3 +113,28 @@ def test_the_training_leads_the_status_line(tmp_path: Path) -> None:
     assert made.status().startswith(
         "[0/2] training: Training demo, step 30 of 60, 21.4 images/s, 1 min 30 s left + 1 more"
     )
+
+
+def test_the_demo_s_first_run_has_a_guess_that_follows_this_machine() -> None:
+    made, clock = board(demo_slides=1, train=2)
+    usual = SECONDS["train"] + START
+    assert made.expected("train") == usual
+    made.start(1, "demo_slides", None, ["a"], threads=2)
+    clock.now = 2 * (SECONDS["demo_slides"] + START)
+    made.end(1)
+    assert made.expected("train") == 2 * usual
+    made.start(2, "train", None, ["models/demo/x"], threads=2)
+    clock.now += 50.0
+    made.end(2)
+    assert made.left() == (50.0, [])
+    assert made.expected("of_somebody_else") is None
+
+
+def test_only_the_demo_is_guessed() -> None:
+    made, _ = board(train=2, report=1)
+    assert made.expected("train") is None
+
+
+def test_every_rule_of_the_demo_has_a_guess() -> None:
+    others = {"fetch_again", "tried_again", "plan_tiles", "draw_tiles", "join_tiles", "prepare_task"}
+    assert set(SECONDS) == {rule for rules in STAGES.values() for rule in rules} - others

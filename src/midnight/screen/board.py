@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from midnight.report.walltime import read_walltimes
+from midnight.screen import demo_times
 from midnight.screen.clock import duration, roughly
 from midnight.screen.stages import TARGETS, count_stages, stage_of
 from midnight.screen.training import Progress, Watch
@@ -40,6 +41,7 @@ class Board:
         self.clock = clock
         self.cores: int | None = None  # None: jobs run elsewhere
         self.done = self.total = 0
+        self.demo = False  # one that runs for the first time
         self.planned: Counter[str] = Counter()  # jobs by rule, which are not started yet
         self.running: dict[int, Job] = {}
         self.ended: dict[int, Job] = {}
@@ -50,6 +52,7 @@ class Board:
     def plan(self, jobs: Mapping[str, int]) -> str:
         """Take the numbers of jobs by rule; the line that says so."""
         self.planned = Counter({rule: count for rule, count in jobs.items() if rule != "total"})
+        self.demo = demo_times.is_demo(jobs)
         self.total = sum(self.planned.values())
         stages = ", ".join(f"{stage} {count}" for stage, count in count_stages(self.planned).items())
         return f"{self.total} job{'s' * (self.total != 1)}: {stages}" if stages else ""
@@ -104,7 +107,9 @@ class Board:
     def expected(self, rule: str) -> float | None:
         """Seconds of one job of a rule, from this run's, else an earlier run's; None where there was none."""
         took = self.took.get(rule)
-        return sum(took) / len(took) if took else self.before.get(rule)
+        if took or rule in self.before:
+            return sum(took) / len(took) if took else self.before[rule]
+        return demo_times.guess(rule, self.took) if self.demo else None
 
     def left(self) -> tuple[float, list[str]]:
         """Seconds that the jobs of this machine still take, and the stages of those of which that is not known."""
@@ -144,13 +149,13 @@ class Board:
         return f"[{self.done:{width}}/{self.total}]"
 
     def time_left(self) -> str:
-        """`about 4 min left`, `2 min and evaluation, report left`; empty where nothing is known."""
+        """`about 4 min left in all`, `2 min left, not counting evaluation, report`; empty where nothing is known."""
         if self.cores is None or not (self.running or any(self.planned.values())):
             return ""
         seconds, unknown = self.left()
         if not unknown:
             return f"about {roughly(seconds)} left in all"
-        return f"{roughly(seconds)} and {', '.join(unknown)} left" if seconds else ""
+        return f"{roughly(seconds)} left, not counting {', '.join(unknown)}" if seconds else ""
 
     def status(self) -> str:
         """What goes on, on one line: the training first."""
