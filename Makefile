@@ -34,7 +34,7 @@ setup-dev: .venv/.installed-dev
 
 demo: setup  ## the whole chain on generated slides, into results/demo/report.html
 	@$(SNAKEMAKE) --profile profiles/demo all
-	@echo "Report: results/demo/report.html"
+	@echo "Report: results/demo/report.html (the summary again: $(BIN)/midnight summary results/demo)"
 
 test: setup-dev  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder

@@ -98,6 +98,12 @@ def test_a_run_that_failed_explains_its_model_too(results: Path) -> None:
     assert "  Report     not written: run again once what failed is mended" in text.splitlines()
 
 
+def test_slides_that_can_t_be_had_are_the_first_failure(results: Path) -> None:
+    (results / "tissue" / "demo" / "index.parquet").unlink()
+    log(results, "fetch_slides/demo/0001", "2026 ERROR midnight: the service is down\nTraceback\nOSError\n")
+    assert "  Failed     cohort demo: its slides are not ready: the service is down" in summary(results).splitlines()
+
+
 def test_what_was_not_begun_is_no_failure(results: Path) -> None:
     for path in (results / "scores" / "demo-init").rglob("*.json"):
         path.unlink()
@@ -105,7 +111,7 @@ def test_what_was_not_begun_is_no_failure(results: Path) -> None:
 
 
 def test_what_other_configurations_left_is_not_shown(results: Path) -> None:
-    few = Asked(["other"], [], {"demo": ASKED.models["demo"]}, ["cls_mean"], ["bach"], "off")
+    few = Asked([], [], {"demo": ASKED.models["demo"]}, ["cls_mean"], ["bach"], "off")
     write_asked(results / "asked.json", few)
     text = summary(results)
     assert "Slides" not in text and "Random init" not in text and "cnsp" not in text and "MLflow" not in text

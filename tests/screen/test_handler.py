@@ -94,14 +94,30 @@ def test_the_training_s_progress_is_a_line_now_and_then(screen: Screen, tmp_path
 
 def test_a_failure_shows_the_last_lines_of_its_log_and_where_it_is(screen: Screen, tmp_path: Path) -> None:
     log = tmp_path / "train.log"
-    log.write_text("".join(f"line {i}\n" for i in range(1000)) + "50%\r100%\nERROR midnight: the disk is full\n")
+    cause = "".join(f"  File {i}\n" for i in range(1000))
+    log.write_text(f"50%\r100%\n2026-11-26 02:00:00,000 ERROR midnight: the disk is full\nTraceback:\n{cause}OSError\n")
     screen.start()
     screen.now = 2.0
     screen.fail([str(log)], aux={"external_jobid": "77"}, rule_msg="see the cluster's log")
     assert screen.lines[1] == "FAILED: Training demo (rule train, job 1) after 2.0 s"
     assert screen.lines[2:4] == ["    see the cluster's log", "    external_jobid: 77"]
-    assert screen.lines[-3:] == ["    | 100%", "    | ERROR midnight: the disk is full", f"    log: {log}"]
-    assert len(screen.lines) < 35
+    assert screen.lines[4] == "    error: the disk is full"
+    assert screen.lines[-2:] == ["    | OSError", f"    log: {log}"]
+    assert len(screen.lines) < 20
+    screen.say(None, "Exiting because a job execution failed. Look above for error messages", logging.ERROR)
+    assert screen.lines[-2:] == ["Failed jobs: 1", f"    Training demo: the disk is full (log: {log})"]
+
+
+def test_a_script_s_status_is_one_line(screen: Screen) -> None:
+    text = (
+        "RuleException:\nCalledProcessError in file \"/x/rules/train.smk\", line 9:\nCommand 'set -e; python a.py' {}"
+    )
+    for end in ("returned non-zero exit status 137.", "died with <Signals.SIGKILL: 9>."):
+        screen.say(LogEvent.ERROR, text.format(end), logging.ERROR, exception="RuleException")
+        assert screen.lines[-1] == f"script of /x/rules/train.smk, line 9: {end}"
+    other = 'RuleException:\nValueError in file "/x/rules/train.smk", line 9:\nno'
+    screen.say(LogEvent.ERROR, other, logging.ERROR)
+    assert screen.text.endswith(f"{other}\n")
 
 
 @pytest.mark.parametrize(("content", "expected"), [(None, "(No such file or directory)"), ("", "(empty)")])
@@ -118,6 +134,7 @@ def test_another_attempt_is_named(screen: Screen) -> None:
     screen.fail([])
     screen.say(None, "Trying to restart job 1.")
     assert screen.lines[-1] == "Trying again: Training demo"
+    assert not screen.handler.failures
 
 
 @pytest.mark.parametrize("event", [None, LogEvent.ERROR, LogEvent.GROUP_INFO, LogEvent.DEBUG_DAG])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from midnight.paths import Layout
 from midnight.report.asked import Asked, AskedModel
+from midnight.tail import error_line, read_tail
 
 FAILURE = "failure.json"
 
@@ -22,13 +23,24 @@ class Missing:
 
 
 def missing_results(layout: Layout, asked: Asked) -> list[Missing]:
-    """Runs without weights, then models without all of their scores (but for those whose run is missing)."""
+    """Cohorts without an index, runs without weights, models without all of their scores (if theirs is not missing)."""
+    cohorts = [name for name in asked.cohorts if not Path(layout.tissue_index(name)).exists()]
     runs = [name for name in asked.runs if not Path(layout.model(name, "teacher.safetensors")).exists()]
-    found = [_missing(f"run {name}", "not trained", [layout.log("train", name)], _note(layout, name)) for name in runs]
+    found = [_missing(f"cohort {name}", "its slides are not ready", _slide_logs(layout, name)) for name in cohorts]
+    found += [_missing(f"run {name}", "not trained", [layout.log("train", name)], _note(layout, name)) for name in runs]
     for name, model in asked.models.items():
         if model.run not in runs:
             found += _unscored(layout, asked, name, model)
     return found
+
+
+def _slide_logs(layout: Layout, cohort: str) -> list[str]:
+    """Logs of what comes before training, the newest first."""
+    rules = ("pin_manifest", "fetch_slides", "segment_tissue", "join_tissue")
+    whole = [Path(layout.log(rule, cohort)) for rule in rules]
+    shards = [log for rule in rules for log in Path(layout.log(rule, cohort, "x")).parent.glob("*.log")]
+    found = [log for log in (*whole, *shards) if log.exists()]
+    return [str(log) for log in sorted(found, key=lambda log: -log.stat().st_mtime)]
 
 
 def _unscored(layout: Layout, asked: Asked, name: str, model: AskedModel) -> Iterable[Missing]:
@@ -55,12 +67,6 @@ def _note(layout: Layout, run: str) -> str:
 
 
 def _last_words(log: Path) -> str:
-    """The last line that speaks of an error, else the last; without its time and module."""
-    try:
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    except OSError:
-        return ""
-    said = [line for line in lines if line]
-    errors = [line for line in said if "error" in line.lower() or "stopped" in line.lower()]
-    line = (errors or said or [""])[-1]
-    return line.partition(" ERROR ")[2].partition(": ")[2] or line
+    """What the script says is wrong, else the log's last line."""
+    lines = read_tail(log)
+    return error_line(lines) or (lines[-1].strip() if lines else "")

@@ -4,7 +4,7 @@ What is not known to be idle talk is shown as it is, so that no error is hidden.
 reason, inputs and resources, are in Snakemake's own log, which it names at the end.
 """
 
-import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -16,6 +16,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from midnight.screen.clock import duration
+from midnight.tail import error_line, last_lines, read_tail
 
 if TYPE_CHECKING:
     pass
@@ -24,8 +25,8 @@ LOOK_SECONDS = 3.0
 """Between two looks at a training's files."""
 QUIET_SECONDS = 30.0
 """Without a terminal: between two lines about a training, at first; later a twentieth of its time."""
-LAST_LINES = 25
-"""Of a failed job's log."""
+RESTART = "Trying to restart job "
+EXITING = "Exiting because a job execution failed"
 IDLE = (
     "Assuming unrestricted shared filesystem",
     "Building DAG of jobs",
@@ -39,7 +40,11 @@ IDLE = (
     "Using shell: ",
     "host: ",
 )
-RESTART = "Trying to restart job "
+SCRIPT_FAILED = re.compile(
+    r"RuleException:\s+CalledProcessError in file \"(.*?)\", line (\d+):\s+Command '.*' ((?:returned|died).*)",
+    re.DOTALL,
+)
+"""What Snakemake says just before it says which job has failed."""
 
 
 class LogHandler(LogHandlerBase):
@@ -52,6 +57,7 @@ class LogHandler(LogHandlerBase):
 
         self.board: Board = Board()
         self.terminal: Terminal = Terminal(self._stream(), colour=not self.common_settings.nocolor)
+        self.failures: dict[int, tuple[str, list[str]]] = {}  # title and logs of jobs that failed
         self.told: dict[int, float] = {}  # when a line about a training was written
         self.events: dict[str | None, Callable[[LogRecord], None]] = {
             LogEvent.RUN_INFO: self._planned,
@@ -60,6 +66,7 @@ class LogHandler(LogHandlerBase):
             LogEvent.JOB_FINISHED: self._finished,
             LogEvent.JOB_ERROR: self._failed,
             LogEvent.PROGRESS: self._counted,
+            LogEvent.ERROR: self._error,
             LogEvent.JOB_STARTED: _nothing,
             LogEvent.WORKFLOW_STARTED: _nothing,
         }
@@ -177,6 +184,18 @@ class LogHandler(LogHandlerBase):
         self.terminal.line(f"FAILED: {title} (rule {values['rule_name']}, job {values['jobid']}){after}", "bad")
         for line in _details(values):
             self.terminal.line(f"    {line}")
+        self.failures[values["jobid"]] = title, [str(log) for log in values.get("log") or ()]
+
+    def _all_failed(self) -> Iterable[str]:
+        """Once more at the end, since with keep-going they may have scrolled away."""
+        for title, logs in self.failures.values():
+            said = next(filter(None, (error_line(read_tail(Path(log))) for log in logs)), "")
+            yield f"    {title}{f': {said}' if said else ''}{f' (log: {logs[0]})' if logs else ''}"
+
+    def _error(self, record: LogRecord) -> None:
+        text = record.getMessage()
+        script = SCRIPT_FAILED.fullmatch(text.strip())
+        self.terminal.line(f"script of {script[1]}, line {script[2]}: {script[3].strip()}" if script else text, "bad")
 
     def _message(self, record: LogRecord) -> None:
         """What is no event: shown, but for what says nothing."""
@@ -184,8 +203,12 @@ class LogHandler(LogHandlerBase):
         if text in ("", "None") or (record.levelno <= INFO and text.startswith(IDLE)):
             return
         if text.startswith(RESTART):
-            job = self.board.again(int(text.removeprefix(RESTART).rstrip(".")))
+            number = int(text.removeprefix(RESTART).rstrip("."))
+            job = self.board.again(number)
+            self.failures.pop(number, None)
             text = f"Trying again: {job.title}" if job else text
+        elif text.startswith(EXITING) and self.failures:
+            text = "\n".join([f"Failed jobs: {len(self.failures)}", *self._all_failed()])
         self.terminal.line(text, "" if record.levelno <= INFO else "bad")
 
     def _as_it_is(self, record: LogRecord) -> None:
@@ -215,18 +238,6 @@ def _details(values: dict[str, Any]) -> Iterable[str]:
         yield f"shell: {values['shellcmd']}"
     logs = [str(log) for log in values.get("log") or ()]
     for log in logs:
-        yield from _last_lines(Path(log))
+        yield from last_lines(Path(log))
     if not logs:
         yield "this rule has no log; what it said is above"
-
-
-def _last_lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 100_000))
-            # a progress bar writes over its line
-            lines = [line.rsplit("\r", 1)[-1] for line in file.read().decode(errors="replace").rstrip().split("\n")]
-    except OSError as error:
-        return [f"log: {path} ({error.strerror})"]
-    shown = [line for line in lines if line.strip()][-LAST_LINES:]
-    return [*(f"| {line}" for line in shown), f"log: {path}{'' if shown else ' (empty)'}"]
