@@ -63,7 +63,7 @@ def test_what_is_not_known_is_named_and_not_guessed() -> None:
     made.start(1, "segment_tissue", None, ["a"], threads=2)
     clock.now = 60.0
     made.end(1)
-    assert made.time_left() == "1 min left, not counting training, report"
+    assert made.time_left() == "about 1 min left, not counting training, report"
 
 
 def test_an_earlier_run_s_times_are_taken(tmp_path: Path) -> None:

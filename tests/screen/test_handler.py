@@ -174,9 +174,12 @@ def test_on_a_terminal_a_status_line_stays_below(monkeypatch: pytest.MonkeyPatch
 def test_a_dry_run_keeps_snakemake_s_form_with_short_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen(monkeypatch, dryrun=True)
     files = ", ".join(f"results/{i}.json" for i in range(1000))
-    screen.start(reason=f"Missing output files: {files}")
+    screen.start(reason=f"Missing output files: {files}; Params have changed since last execution: \n a -> b; Code")
     (reason,) = [line for line in screen.lines if line.startswith("Reason")]
-    assert reason.endswith("… (1000 files)") and len(reason) < 140
+    assert reason.startswith(
+        "Reason: Missing output files: results/0.json and 999 more; Params have changed since last"
+    )
+    assert reason.endswith("execution: a -> b; Code")
     screen.handler.close()
 
 

@@ -43,7 +43,8 @@ class Scene:
     def snakemake(self) -> subprocess.CompletedProcess[str]:
         self.service.requests.clear()
         (self.folder / "Snakefile").write_text(SNAKEFILE)
-        return run_snakemake("--cores", "2", "--keep-going", "--configfile", "config.yaml", cwd=self.folder)
+        arguments = ("--cores", "2", "--keep-going", "--logger", "midnight", "--configfile", "config.yaml")
+        return run_snakemake(*arguments, cwd=self.folder)
 
     def run(self) -> list[str]:
         """Messages of the jobs that were run, in order."""
@@ -64,7 +65,9 @@ class Scene:
 
 
 def messages(result: subprocess.CompletedProcess[str]) -> list[str]:
-    return re.findall(r"^Job \d+: (.+)$", result.stdout + result.stderr, re.MULTILINE)
+    """Of the jobs that began."""
+    lines = re.findall(r"^\[ *\d+/\d+\] (.+)$", result.stdout + result.stderr, re.MULTILINE)
+    return [line for line in lines if ": done in " not in line]
 
 
 @pytest.fixture(scope="module")

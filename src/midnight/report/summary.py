@@ -123,9 +123,9 @@ def _table(table: Table) -> list[str]:
     heads = ["", *(["mean"] if average else []), *(column.short for column in columns)]
     lines = [heads, *(_cells(row, [column.key for column in columns], average) for row in rows[:ROWS])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    metrics = ", ".join(dict.fromkeys(BY_KEY[c.key].metric if c.key in BY_KEY else c.metric for c in columns))
-    generated = ", generated data: not comparable with published numbers" if is_generated(table.data) else ""
-    title = f"{POOLINGS.get(pooling, pooling)}, protocol {table.protocol}: {metrics}{generated}"
+    metrics = " or ".join(dict.fromkeys(BY_KEY[c.key].metric if c.key in BY_KEY else c.metric for c in columns))
+    generated = " (generated data: not comparable with published numbers)" if is_generated(table.data) else ""
+    title = _short(f"{POOLINGS.get(pooling, pooling)}, protocol {table.protocol}{generated}: {metrics}")
     more = [f"and {len(rows) - ROWS} more models: see the report"] if len(rows) > ROWS else []
     return [title, *("  ".join(_aligned(line, widths)) for line in lines), *more]
 

@@ -149,12 +149,12 @@ class Board:
         return f"[{self.done:{width}}/{self.total}]"
 
     def time_left(self) -> str:
-        """`about 4 min left in all`, `2 min left, not counting evaluation, report`; empty where little is known."""
+        """`about 4 min left in all`, `about 2 min left, not counting report`; empty where little is known."""
         if self.cores is None or not (self.running or any(self.planned.values())):
             return ""
         seconds, unknown = self.left()
         if not unknown:
-            return f"about {roughly(seconds)} left in all"
+            return f"{roughly(seconds)} left in all"
         return f"{roughly(seconds)} left, not counting {', '.join(unknown)}" if seconds >= 60 else ""
 
     def status(self) -> str:

@@ -16,9 +16,9 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """For an estimate: `1 min`, `12 min`, `2 h 10 min`, `3 d 4 h`; less than a minute is `less than a minute`."""
+    """For an estimate: `less than 1 min`, `about 12 min`, `about 2 h 10 min`, `about 3 d 4 h`."""
     if seconds < 60:
-        return "less than a minute"
+        return "less than 1 min"
     if seconds < 3600:
-        return f"{round(seconds / 60)} min"
-    return duration(round(seconds / 600) * 600)
+        return f"about {round(seconds / 60)} min"
+    return "about " + duration(round(seconds / 600) * 600)

@@ -222,11 +222,18 @@ def _nothing(_: LogRecord) -> None:
 
 
 def _short_reason(record: LogRecord) -> LogRecord:
-    """The same record with at most a line of a job's reason, which may name thousands of files."""
+    """The same record with a line of a job's reason, which may name thousands of files."""
     reason = record.__dict__.get("reason")
-    if isinstance(reason, str) and len(reason) > 120:
-        record.reason = f"{reason[:100].rsplit(' ', 1)[0]} … ({reason.count(',') + 1} files)"
+    if isinstance(reason, str):
+        record.reason = "; ".join(map(_short_cause, reason.split("; ")))
     return record
+
+
+def _short_cause(cause: str) -> str:
+    """`Missing output files: a, b, c, d` as `Missing output files: a and 3 more`."""
+    what, colon, names = " ".join(cause.split()).partition(": ")
+    first, *more = names.split(", ")
+    return f"{what}{colon}{first} and {len(more)} more" if len(more) > 1 else f"{what}{colon}{names}"
 
 
 def _details(values: dict[str, Any]) -> Iterable[str]:
