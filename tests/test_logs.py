@@ -1,6 +1,12 @@
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from midnight import logs
 
 SCRIPT = """
 import os, sys
@@ -55,3 +61,12 @@ def test_a_process_ends_without_a_last_collection(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "written at exit\n", "")
+
+
+def test_on_a_terminal_a_line_clears_the_workflow_s_status_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, terminal = pty.openpty()
+    monkeypatch.setattr(logs, "_person", [terminal])
+    logs.say("a word")
+    assert os.read(ours, 100) == b"\r\x1b[Kmidnight: a word\r\n"
+    os.close(ours)
+    os.close(terminal)
