@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from midnight.config import Tiles, initial_recipe, load_config, load_recipe, plain
 from midnight.errors import MidnightError
 from midnight.evaluate import registry
+from midnight.evaluate.labelled import look
 from midnight.evaluate.prepare.rules import group_tasks
 from midnight.paths import Layout
 from midnight.slides.pin import local_look, pinned_sources, planned_slides
@@ -27,7 +28,7 @@ try:
         if cfg.features.models
         else {}
     )
-    tasks = registry.select_tasks(cfg.evaluation.tasks, cfg.evaluation.protocol)
+    tasks = registry.configured_tasks(cfg.evaluation)
     # slides that are known before anything has run; None for a cohort that a rule must ask for first
     planned = {name: planned_slides(cohort) for name, cohort in cfg.cohorts.items()}
 except MidnightError as error:
@@ -116,6 +117,19 @@ def manifest_sources(cohort):
         *pinned_sources(cfg.cohorts[cohort]),
         *([DEMO_CATALOGUE] if cfg.demo else []),
     ]
+
+
+@functools.cache
+def data_params(task):
+    """What a data set's check depends on; for labelled folders also the images, by their names, sizes and times."""
+    settings = registry.data_settings(tasks[task])
+    if tasks[task].kind != "folder":
+        return settings
+    try:
+        root = Path(cfg.evaluation.data_root, tasks[task].dataset.root)
+        return settings | {"look": look(root)}
+    except MidnightError as error:
+        raise WorkflowError(str(error))
 
 
 def task_data():

@@ -18,7 +18,7 @@ rule prepare_task:
         downloads=1,
     params:
         root=cfg.evaluation.data_root,
-        data=lambda wildcards: registry.data_settings(tasks[wildcards.task]),
+        data=lambda wildcards: data_params(wildcards.task),
     message:
         "Preparing the data of {wildcards.task}"
     script:

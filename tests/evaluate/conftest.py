@@ -57,7 +57,9 @@ def use_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         for module in (embed_module, score_module):
             monkeypatch.setattr(module, "find_model", lambda name: registry.find_model(name, paths["models"]))
             monkeypatch.setattr(
-                module, "select_tasks", lambda names, kind: registry.select_tasks(names, kind, paths["tasks"])
+                module,
+                "select_tasks",
+                lambda names, kind, folders: registry.select_tasks(names, kind, paths["tasks"], folders),
             )
 
     return use

@@ -8,8 +8,8 @@ from torch.nn.functional import interpolate
 
 from midnight.errors import MidnightError
 from midnight.evaluate.colour import DIM, GAIN, LEVELS, MEAN, STD, ColourStatistics
+from midnight.evaluate.division import split_halves
 from midnight.evaluate.encoder import Encoder, load_encoder, patch_map, pool
-from midnight.evaluate.heads import split_halves
 from midnight.evaluate.quick import measure
 from midnight.evaluate.registry import find_model
 from midnight.evaluate.segment import check_frozen

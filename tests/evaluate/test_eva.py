@@ -31,10 +31,11 @@ from midnight.config import Evaluation
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate import registry
+from midnight.evaluate.division import split_halves
 from midnight.evaluate.entries import Task
 from midnight.evaluate.features import feature_dataset
 from midnight.evaluate.folder import FolderImages
-from midnight.evaluate.heads import build_head, fit_heads, split_halves
+from midnight.evaluate.heads import build_head, fit_heads
 from midnight.evaluate.images import find_class, open_images, preprocessing
 from midnight.evaluate.quiet import quiet
 from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, read_results, seed_all

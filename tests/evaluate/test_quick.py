@@ -122,5 +122,6 @@ def test_wrong_models_and_tasks_are_one_line(tmp_path: Path) -> None:
         quick.find_task("consep")
     with pytest.raises(ConfigError, match="--task: 'bach-stain-light'"):
         quick.find_task("bach-stain-light")
+    assert quick.find_task("lung", {"lung": "/data/lung"}).dataset.root == "/data/lung"
     with pytest.raises(MidnightError, match="give a run's folder, when it has ended, or one of its checkpoints"):
         quick.trained_size(tmp_path)

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
+from midnight.config import Evaluation
 from midnight.errors import ConfigError
 from midnight.evaluate import registry
 
@@ -232,3 +233,35 @@ def test_the_registry_is_light() -> None:
 def test_schema_files_are_those_of_the_code(repository: Path, tmp_path: Path) -> None:
     for path in registry.write_schemas(tmp_path):
         assert (repository / "config" / "schemas" / path.name).read_text() == path.read_text()
+
+
+def test_folders_of_a_configuration_are_tasks_by_their_names(tmp_path: Path) -> None:
+    folders = {"lung": str(tmp_path / "lung"), "Polyps.2": "polyps.csv"}
+    own = Evaluation(folders=folders)
+    tasks = registry.configured_tasks(own)
+    assert list(tasks) == ["lung", "Polyps.2"]
+    roots = {name: task.dataset.root for name, task in tasks.items()}
+    assert roots == {"lung": str(tmp_path / "lung"), "Polyps.2": str(Path("polyps.csv").absolute())}
+    assert {(task.name, task.label, task.column) for task in tasks.values()} == {(name,) * 3 for name in folders}
+    assert not any(registry.is_paper(task) for task in tasks.values())
+    registered = registry.load_tasks()["folder"]
+    assert tasks["lung"].protocols["paper"] == registered.protocols["paper"]
+    assert not registered.is_own and tasks["lung"].is_own
+    with_others = Evaluation(tasks=["bach", "lung"], folders=folders)
+    assert list(registry.configured_tasks(with_others)) == ["bach", "lung", "Polyps.2"]
+    assert list(registry.configured_tasks(Evaluation())) == list(registry.select_tasks([], "paper"))
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["a/b"], "'a/b' is no name: use letters"),
+        ([""], "'' is no name"),
+        (["bach"], "'bach' is the name of another task or column"),
+        (["HEST"], "'HEST' is the name of another task or column"),  # a column of the paper's table
+        (["lung", "Lung"], "'Lung' is the name of another task or column"),
+    ],
+)
+def test_names_of_folders_that_can_not_be_tasks(names: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"evaluation.folders: {problem}"):
+        registry.configured_tasks(Evaluation(folders=dict.fromkeys(names, "/x")))

@@ -126,6 +126,19 @@ def test_tasks_outside_the_paper_have_their_own_table() -> None:
     assert further.rows[0].average is None
 
 
+def test_how_a_folder_of_ones_own_is_divided_is_said_once_below_the_table() -> None:
+    by_image = {"kind": "folder", "column": "Lung"}
+    given = {"kind": "folder", "extra": {"division": "the given split (…)", "left_out": ["2 images"]}}
+    scores = [score(model, "lung", record=by_image) for model in "ab"]
+    scores += [score(model, "polyps", record=given) for model in "ab"]
+    table = build_further([*scores, score("a", "tissue-7", record={"kind": "tile"})])[0]
+    assert [column.short for column in table.columns] == ["Lung", "polyps", "tissue-7"]
+    assert "tiles of one slide may be on both sides" in table.notes[0]
+    assert table.notes[0].startswith("lung: random halves of the images; ")
+    assert table.notes[1:] == ("polyps: the given split (…)", "polyps: left out: 2 images")
+    assert f"- {table.notes[1]}" in to_markdown([table])
+
+
 def test_all_files_are_written_also_without_scores(tmp_path: Path) -> None:
     write_tables(load_scores(write_scores(tmp_path / "scores")), tmp_path / "full")
     write_tables([], tmp_path / "empty")

@@ -17,7 +17,7 @@ def test_real_slides_to_a_report_marked_as_real(real_data: Path, tmp_path: Path)
     change = {
         "cohorts": {"local": {"path": str(real_data / "wsi")}},
         "runs": {"local": {"override": small | {"heads": {"prototypes": 64, "hidden": 64, "bottleneck": 32}}}},
-        "evaluation": {"data_root": str(real_data / "labelled" / "colorectal-cancer"), "protocol": "demo"},
+        "evaluation": {"folders": {"tiles": str(real_data / "labelled" / "colorectal-cancer")}, "protocol": "demo"},
     }
     workflow = make_workflow(tmp_path, change, base="local")
     result = workflow.run("all")
@@ -29,7 +29,11 @@ def test_real_slides_to_a_report_marked_as_real(real_data: Path, tmp_path: Path)
     assert len(reasons) == 3
     assert all(reasons.values())
     records = read_records(workflow.results / "scores")
-    assert {(record.model, record.data) for record in records} == {("local", "real"), ("local-random", "real")}
+    assert {(record.model, record.data) for record in records} == {
+        (model, "real") for model in ("colour-statistics", "local", "local-random")
+    }
+    assert {(record.task, record.column, record.split) for record in records} == {("tiles", "tiles", "val")}
     page = (workflow.results / "report.html").read_text()
     assert "real data" in page
+    assert "tiles: random halves of the images; no column, sub-folder or file name says" in page
     assert "not comparable with published numbers" not in page

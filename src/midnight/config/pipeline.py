@@ -93,7 +93,10 @@ class Evaluation:
     """What is evaluated, how."""
 
     models: list[str] = key(list, "entries of config/models.yaml")
-    tasks: list[str] = key(list, "entries of config/tasks.yaml")
+    tasks: list[str] = key(list, "entries of config/tasks.yaml; neither these nor folders: the paper's tasks")
+    folders: dict[str, str] = key(
+        dict, "tasks of one's own by name: a folder of labelled images, or a CSV with path, label[, split][, group]"
+    )
     protocol: str = key("paper", "protocol of config/tasks.yaml: paper, eva-default, demo, …")
     sizes: list[int] = key(list, "input sizes, px; empty = each model's own", minimum=14)
     poolings: list[Literal["cls", "cls_mean"]] = key(lambda: ["cls", "cls_mean"], "CLS, CLS+Mean")

@@ -24,9 +24,9 @@ from midnight.evaluate.encoder import (
     pick_precision,
 )
 from midnight.evaluate.entries import Task
-from midnight.evaluate.fingerprint import hash_data
+from midnight.evaluate.fingerprint import hash_task_data
 from midnight.evaluate.hest_data import HestImages, read_folds
-from midnight.evaluate.images import load_batches, open_images, preprocessing_for, task_root
+from midnight.evaluate.images import given_splits, load_batches, open_images, preprocessing_for, task_root
 from midnight.evaluate.quiet import quiet
 from midnight.evaluate.registry import data_settings, find_model, select_tasks
 from midnight.evaluate.store import EmbeddingWriter, Row, is_current, link_embeddings, restore_index
@@ -71,10 +71,14 @@ def embed(
         MidnightError: a model or data set is missing or wrong; what is done stays for the next attempt.
     """
     entry = find_model(model)
-    chosen = {name: task for name, task in select_tasks(tasks, evaluation.protocol).items() if name in tasks}
+    chosen = {
+        name: task
+        for name, task in select_tasks(tasks, evaluation.protocol, folders=evaluation.folders).items()
+        if name in tasks
+    }
     device = pick_device(evaluation.accelerator)
     known_hash = model_hash(entry, model_dir)
-    hash_once = functools.cache(hash_data)
+    hash_once = functools.cache(hash_task_data)
 
     @functools.cache
     def load() -> Encoder:
@@ -86,7 +90,7 @@ def embed(
         if task.kind == "segmentation":
             raise MidnightError(f"task {name}: segmentation runs online, it has no embeddings")
         root = task_root(task, evaluation.data_root)
-        data_hash, precision = hash_once(root), pick_precision(device, task.kind)
+        data_hash, precision = hash_once(task.kind, root), pick_precision(device, task.kind)
         key = embedding_key(known_hash or load().hash, data_hash, size, task, precision)
         if not reuse(key, output_dirs[name], output_dirs.values()):
             embed_task(load(), task, root, data_hash, size, evaluation, output_dirs[name], model)
@@ -142,6 +146,7 @@ def embed_task(
         "precision": precision,
         "dtype": dtype,
         "provenance": provenance({"task": plain(task), "size": size}),
+        **describe_folder(task, parts),
     }
     shape = (sum(counts.values()), 2 * encoder.dim)
     with (
@@ -165,9 +170,18 @@ def open_parts(task: Task, root: Path, size: int, encoder: Encoder) -> Iterator[
         for name, sample in samples.items():
             yield Part(name, HestImages(sample, preprocessing_for(task, name, size, encoder.mean, encoder.std)))
         return
+    task = given_splits(task, root)
     for role in task.dataset.splits or {"all": "all"}:
         transforms = preprocessing_for(task, role, size, encoder.mean, encoder.std)
         yield Part(role, open_images(task, root, role, transforms))
+
+
+def describe_folder(task: Task, parts: list[Part]) -> dict[str, Any]:
+    """What the index of a folder task says besides: classes, by what images are grouped, images left out."""
+    if task.kind != "folder":
+        return {}
+    labelled = parts[0].images.labelled
+    return {"classes": labelled.classes, "grouped_by": labelled.grouped_by, "left_out": list(labelled.left_out)}
 
 
 def check_names(task: Task, parts: list[Part]) -> None:

@@ -1,6 +1,7 @@
 """What an entry of `config/tasks.yaml` and of `config/models.yaml` may hold."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from midnight.config.fields import choose, key
@@ -107,6 +108,11 @@ class Task:
         """The splits that a fit reads."""
         splits = {"val": ["train", "val"], "test": ["train", "val", "test"]}
         return choose(self.scored, splits, f"tasks.{self.name}.scored")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of the configuration (`evaluation.folders`) rather than of config/tasks.yaml."""
+        return self.kind == "folder" and Path(self.dataset.root).is_absolute()
 
     @property
     def monitor(self) -> str:

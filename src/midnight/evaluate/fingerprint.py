@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from midnight.errors import MidnightError
+from midnight.evaluate.labelled import read_labelled
 from midnight.evaluate.prepare.files import is_packed, scan
 from midnight.hashing import hash_file, hash_value
 
@@ -50,18 +51,46 @@ def hash_data(root: Path) -> str:
     """
     if not root.is_dir():
         raise MidnightError(f"{root}: no such folder of data")
+    # an archive that was unpacked here may stay or go
+    names = [name for name in sorted(scan(root)) if "/" in name or not is_packed(Path(name))]
+    if not names:
+        raise MidnightError(f"{root}: the folder of data is empty")
+    return _hash_files((name, root / name) for name in names)
+
+
+def _hash_files(files: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
-    count = 0
-    for name, size in sorted(scan(root).items()):
-        if "/" not in name and is_packed(Path(name)):  # an archive that was unpacked here may stay or go
-            continue
+    for name, path in files:
+        size = path.stat().st_size
         digest.update(f"{name}\0{size}\0".encode())
-        with (root / name).open("rb") as file:
+        with path.open("rb") as file:
             digest.update(file.read(EDGE))
             if size > EDGE:
                 file.seek(max(EDGE, size - EDGE))
                 digest.update(file.read(EDGE))
-        count += 1
-    if not count:
-        raise MidnightError(f"{root}: the folder of data is empty")
     return digest.hexdigest()[:16]
+
+
+def hash_task_data(kind: str, root: Path) -> str:
+    """Hash of the data of a task of this kind: `hash_data`, or for labelled images `hash_labelled`."""
+    return hash_labelled(root) if kind == "folder" else hash_data(root)
+
+
+def hash_labelled(root: Path) -> str:
+    """Hash of a folder's or CSV's labelled images; of a folder its `hash_data` where that says all.
+
+    That is a folder of class folders without splits, groups and further folders. In all others the hash changes, too,
+    when images are understood otherwise.
+
+    Raises:
+        MidnightError: there are no images, or the folder or CSV is wrong.
+    """
+    try:
+        found = read_labelled(root)
+    except ValueError as error:
+        raise MidnightError(f"{root}: {error}") from error
+    samples = found.samples
+    if root.is_dir() and not found.grouped_by and all(s.name.count("/") == 1 for s in samples):
+        return hash_data(root)
+    content = hash_data(root) if root.is_dir() else _hash_files((s.name, s.path) for s in samples)
+    return hash_value([content, [(s.name, s.label, s.split, s.group) for s in samples]])

@@ -1,4 +1,4 @@
-"""A tile task of one's own: a folder with one sub-folder of images per class."""
+"""A tile task of one's own: labelled images of a folder or of a CSV as a data set of eva's kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,60 +9,62 @@ from eva.vision.data.datasets import vision
 from eva.vision.utils import io
 from torch import Tensor
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+from midnight.evaluate.labelled import ALL, Labelled, Sample, read_labelled
 
 
 class FolderImages(vision.VisionDataset):
-    """Images of a folder's sub-folders; classes in alphabetical order, images in the order of their names."""
+    """Images of one split, by class and name; classes in alphabetical order, the same in each split."""
 
-    def __init__(self, root: str, transforms: Callable[..., Any] | None = None) -> None:
+    def __init__(self, root: str, transforms: Callable[..., Any] | None = None, split: str = ALL) -> None:
         """Remember the folder; `configure` reads it.
 
         Args:
-            root: folder with a sub-folder per class.
+            root: folder or CSV, see midnight.evaluate.labelled.
             transforms: of (image, target), as for eva's data sets.
+            split: "train", "val" or "test" where splits are given, else "all".
         """
         super().__init__(transforms=transforms)
         self.root = Path(root)
-        self.samples: list[tuple[Path, int]] = []
+        self.split = split
+        self.labelled = Labelled(())
+        self.samples: list[Sample] = []
+        self.numbers: dict[str, int] = {}
 
     @property
     def classes(self) -> list[str]:
-        """Names of the sub-folders that hold images."""
-        folders = sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        return [folder.name for folder in folders if any(_images(folder))]
+        """Names of the classes."""
+        return self.labelled.classes
 
     def configure(self) -> None:
         """List the images."""
-        self.samples = [
-            (path, number) for number, name in enumerate(self.classes) for path in _images(self.root / name)
-        ]
+        self.labelled = read_labelled(self.root)
+        self.samples = [sample for sample in self.labelled.samples if sample.split == self.split]
+        self.numbers = {name: number for number, name in enumerate(self.classes)}
 
     def validate(self) -> None:
-        """Check that there are two classes or more.
+        """Check the list.
 
         Raises:
-            ValueError: there aren't.
+            ValueError: fewer than two classes, or a split lacks one.
         """
-        if len(self.classes) < 2:
-            raise ValueError(f"needs a sub-folder of images for each of two classes or more, found {self.classes}")
+        self.labelled.check()
 
     def filename(self, index: int) -> str:
-        """Class and file name."""
-        return self.samples[index][0].relative_to(self.root).as_posix()
+        """Class and file name, or the path in the CSV."""
+        return self.samples[index].name
 
     def load_data(self, index: int) -> Any:
         """The image: tv_tensors.Image uint8 [3, h, w]."""
-        return io.read_image_as_tensor(str(self.samples[index][0]))
+        return io.read_image_as_tensor(str(self.samples[index].path))
 
     def load_target(self, index: int) -> Tensor:
         """The class number: int64 []."""
-        return torch.tensor(self.samples[index][1], dtype=torch.long)
+        return torch.tensor(self.numbers[self.samples[index].label], dtype=torch.long)
+
+    def load_metadata(self, index: int) -> dict[str, Any] | None:
+        """The group of the image, as eva names slides; None where it is unknown."""
+        group = self.samples[index].group
+        return {"wsi_id": group} if group else None
 
     def __len__(self) -> int:
         return len(self.samples)
-
-
-def _images(folder: Path) -> list[Path]:
-    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in visible if path.suffix.lower() in EXTENSIONS and path.is_file())

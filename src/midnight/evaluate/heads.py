@@ -1,5 +1,6 @@
-"""Heads on cached embeddings: linear for tiles, ABMIL for slides, repeated halves for folders; all fitted by eva."""
+"""Heads on cached embeddings, fitted by eva: linear for tiles, ABMIL for slides, halves or given splits for folders."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,15 @@ import torch
 
 from midnight.config import choose
 from midnight.errors import MidnightError
+from midnight.evaluate.division import divide
 from midnight.evaluate.entries import Task
 from midnight.evaluate.features import feature_dataset
 from midnight.evaluate.perturb import leave_generator_alone
 from midnight.evaluate.quiet import quiet, threads
 from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
 from midnight.evaluate.store import Embeddings
+
+VALIDATIONS = 10
 
 
 def fit_heads(task: Task, embeddings: Embeddings, pooling: str, accelerator: str, seed: int) -> list[float]:
@@ -30,7 +34,7 @@ def fit_heads(task: Task, embeddings: Embeddings, pooling: str, accelerator: str
     """
     with quiet(), threads(1):
         if task.kind == "folder":
-            return _fit_halves(task, embeddings, pooling, accelerator, seed)
+            return _fit_folder(task, embeddings, pooling, accelerator, seed)
         rows = {role: embeddings.rows(role) for role in task.roles}
         return _fit(task, task.classes, embeddings, rows, pooling, accelerator, seed, task.values.runs, "best")
 
@@ -106,24 +110,27 @@ def describe_head(task: Task, classes: int, dim: int) -> dict[str, Any]:
     return choose(task.kind, heads, f"tasks.{task.name}.kind")
 
 
-def _fit_halves(task: Task, embeddings: Embeddings, pooling: str, accelerator: str, seed: int) -> list[float]:
-    """Each run trains on a stratified half and is scored on the other; no choice is made on the scored half."""
-    targets = embeddings.samples["target"].to_numpy().astype(int)
-    if len(counts := np.bincount(targets)) < 2 or counts.min() < 2:
-        raise MidnightError(f"task {task.name}: needs two classes or more with two images or more each, has {counts}")
+def _fit_folder(task: Task, embeddings: Embeddings, pooling: str, accelerator: str, seed: int) -> list[float]:
+    """Each run trains on a half and is scored on the other, or on given splits; nothing is chosen by what is scored.
+
+    With train, val and test the fit is validated ten times and its best on `val` is scored on `test`.
+    """
     values = []
     for run in range(task.values.runs):
-        rows = split_halves(targets, seed + run)
-        values += _fit(task, len(counts), embeddings, rows, pooling, accelerator, seed + run, 1, "last")
+        rows = divide(task, embeddings, seed + run)
+        fitted, checkpoint = task, "last"
+        if len(rows) == 3:
+            fitted, checkpoint = _validated(task, len(rows["train"])), "best"
+        elif "test" in rows:
+            rows = {"train": rows["train"], "val": rows["test"]}
+        classes = int(embeddings.samples["target"].max()) + 1
+        values += _fit(fitted, classes, embeddings, rows, pooling, accelerator, seed + run, 1, checkpoint)
     return values
 
 
-def split_halves(targets: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Row numbers of a random half of each class ("train", rounded down) and of the rest ("val"), both sorted."""
-    rng = np.random.default_rng(seed)
-    train = []
-    for value in np.unique(targets):
-        members = rng.permutation(np.flatnonzero(targets == value))
-        train.append(members[: len(members) // 2])
-    chosen = np.sort(np.concatenate(train))
-    return {"train": chosen, "val": np.setdiff1d(np.arange(len(targets)), chosen)}
+def _validated(task: Task, images: int) -> Task:
+    """The task as one that is scored on `test` by the best of about ten validations, `images` being trained on."""
+    values = task.values
+    epochs = values.max_epochs or -(-(values.max_steps or 1) // -(-images // values.batch_size))
+    changed = dataclasses.replace(values, validate_every=max(1, epochs // VALIDATIONS))
+    return dataclasses.replace(task, scored="test", protocols={task.protocol: changed})

@@ -1,7 +1,9 @@
 """Images of a task, read by eva's data set classes with eva's preprocessing."""
 
 import contextlib
+import dataclasses
 import importlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -14,22 +16,26 @@ from torch import Tensor
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.entries import Task
 from midnight.evaluate.faults import check_jpegs, check_slides, explain, with_file
+from midnight.evaluate.labelled import ALL, read_labelled
 from midnight.evaluate.quiet import threads
 from midnight.pools import thread_pool
 
+LOG = logging.getLogger(__name__)
 TRUSTED = ("eva.", "midnight.", "torchvision.")
 CHUNK_CACHE = 64 * 2**20
 
 
 def task_root(task: Task, data_root: str | Path) -> Path:
-    """The task's folder of data.
+    """The task's folder of data, or its CSV.
 
     Raises:
         MidnightError: it isn't there; says where the data come from and under which licence.
     """
     root = Path(data_root) / task.dataset.root
-    if root.is_dir():
+    if root.is_dir() or (task.kind == "folder" and root.is_file()):
         return root
+    if task.is_own:
+        raise MidnightError(f"task {task.name}: nothing at {root}; correct evaluation.folders.{task.name}")
     licence = f" (licence: {task.licence})" if task.licence else ""
     source = f"; get it from {task.source}{licence} and put it there" if task.source else ""
     raise MidnightError(f"task {task.name}: no data at {root} (evaluation.data_root is {data_root}){source}")
@@ -96,10 +102,28 @@ def open_images(task: Task, root: Path, role: str, transforms: Callable[..., Any
         raise MidnightError(f"task {task.name}: wrong data in {why}") from error
     if not names:
         raise MidnightError(f"task {task.name}: no images of split {role!r} in {root}")
-    check_jpegs(root, names)
+    check_jpegs(root if root.is_dir() else root.parent, names)
     if task.kind == "slide":
         check_slides(root, images)
     return images
+
+
+def given_splits(task: Task, root: Path) -> Task:
+    """A folder task with the splits that its folder or CSV gives; any other task as it is.
+
+    Raises:
+        MidnightError: the folder or CSV is wrong; says what.
+    """
+    if task.kind != "folder":
+        return task
+    try:
+        found = read_labelled(root)
+    except ValueError as error:
+        raise MidnightError(f"task {task.name}: wrong data in {root}: {error}; see `midnight tasks status`") from error
+    for line in found.left_out:
+        LOG.warning("task %s: %s: left out: %s", task.name, root, line)
+    splits = {split: split for split in found.splits if split != ALL}
+    return dataclasses.replace(task, dataset=dataclasses.replace(task.dataset, splits=splits))
 
 
 def hold_open(images: Any) -> None:

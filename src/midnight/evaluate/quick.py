@@ -6,6 +6,7 @@ benchmark; a benchmark's own scored split would favour the checkpoint that suits
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from safetensors import SafetensorError
 from midnight.config import Evaluation
 from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate.division import divide, scored_split
 from midnight.evaluate.embed import embed_task
 from midnight.evaluate.encoder import load_encoder, pick_device
 from midnight.evaluate.entries import POOLINGS, Model, Task
 from midnight.evaluate.fingerprint import CARD
-from midnight.evaluate.heads import split_halves
 from midnight.evaluate.images import task_root
-from midnight.evaluate.registry import is_paper, load_tasks
+from midnight.evaluate.registry import folder_tasks, is_paper, load_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
 from midnight.ssl.knn import NEIGHBOURS, balanced_accuracy, knn_predict
 
@@ -72,7 +73,7 @@ def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
         MidnightError: there is no such model or no data.
         ConfigError: there is no such task, or it is of another kind.
     """
-    entry = find_task(task)
+    entry = find_task(task, evaluation.folders)
     used = {role: split for role, split in entry.dataset.splits.items() if role in ("train", entry.scored)}
     entry = replace(entry, dataset=replace(entry.dataset, splits=used))
     root = task_root(entry, evaluation.data_root)
@@ -97,16 +98,19 @@ def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
         return classify(str(model), size, entry, read_embeddings(Path(scratch, "task")))
 
 
-def find_task(name: str) -> Task:
-    """A task that can be checked quickly.
+def find_task(name: str, folders: Mapping[str, str] | None = None) -> Task:
+    """A task that can be checked quickly, of config/tasks.yaml or of `evaluation.folders`.
 
     Raises:
         ConfigError: there is no such task, or it is of another kind.
     """
     tasks = load_tasks()
+    tasks |= folder_tasks(folders or {}, tasks)
     usable = [known for known, task in tasks.items() if task.kind in ("tile", "folder") and not task.variant_of]
     if name not in usable:
-        raise ConfigError(f"--task: {name!r} is no tile or folder task of config/tasks.yaml: {', '.join(usable)}")
+        raise ConfigError(
+            f"--task: {name!r} is no tile or folder task of tasks.yaml or evaluation.folders: {', '.join(usable)}"
+        )
     return tasks[name]
 
 
@@ -148,10 +152,11 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
 
 
 def classify(model: str, size: int, task: Task, stored: Embeddings) -> Check:
-    """Fit on the training images and score on those that the task scores; a folder's on a random half of each class."""
+    """Fit on the training images and score on those that the task scores; a folder's as `divide` says."""
     labels = stored.samples["target"].to_numpy().astype(np.int64)
-    halves = split_halves(labels, SEED) if task.kind == "folder" else {}
-    train, scored = (halves[role] if halves else stored.rows(role) for role in ("train", task.scored))
+    own = divide(task, stored, SEED) if task.kind == "folder" else {}
+    roles = ("train", scored_split(task, stored))
+    train, scored = (own[role] if own else stored.rows(role) for role in roles)
     scores = {}
     for pooling in POOLINGS:
         features = np.asarray(stored.pooled(pooling), np.float32)

@@ -1,6 +1,7 @@
 """The registries of tasks and models: YAML files checked against dataclasses. Light: the workflow imports it."""
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 from midnight.atomic import write_json
 from midnight.config.fields import build, plain, schema
 from midnight.config.load import CONFIG_DIR, read_yaml
-from midnight.config.pipeline import is_generated
+from midnight.config.pipeline import Evaluation, is_generated
 from midnight.errors import ConfigError
 from midnight.evaluate.entries import Model, Protocol, Task, Variant
 
 TASKS = CONFIG_DIR / "tasks.yaml"
 MODELS = CONFIG_DIR / "models.yaml"
 OWN = ("run", "init")
+FOLDER = "folder"
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ZOO_NEEDS = ("model_name", "mean", "std")
 NEEDED = {"run": ("run",), "init": ("run",), "dir": ("path",), "eva": ZOO_NEEDS, "timm": ZOO_NEEDS, "colour": ()}
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -155,15 +158,61 @@ def _is_default(model: Model, runs: Collection[str]) -> bool:
     return not is_generated(model.data) and model.source != "dir" and (model.source not in OWN or model.run in runs)
 
 
-def select_tasks(names: Collection[str], protocol: str, path: Path = TASKS) -> dict[str, Task]:
+def configured_tasks(evaluation: Evaluation) -> dict[str, Task]:
+    """The tasks of a configuration: `evaluation.tasks` and `evaluation.folders`; with neither, the paper's tasks.
+
+    Raises:
+        ConfigError: see `select_tasks`.
+    """
+    names = [*evaluation.tasks, *(name for name in evaluation.folders if name not in evaluation.tasks)]
+    return select_tasks(names, evaluation.protocol, folders=evaluation.folders)
+
+
+def folder_tasks(folders: Mapping[str, str], tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The task of each entry of `evaluation.folders`, after the entry `folder` of the registry.
+
+    Args:
+        folders: name: folder of labelled images, or CSV.
+        tasks: those of the registry.
+
+    Raises:
+        ConfigError: a name can't be a file's, or is that of another task or column.
+    """
+    if not folders:
+        return {}
+    if (base := tasks.get(FOLDER)) is None or base.kind != "folder":
+        raise ConfigError(f"evaluation.folders: the registry of tasks has no entry {FOLDER!r} to make them after")
+    taken = {word.lower() for task in tasks.values() for word in (task.name, task.column)}
+    made = {}
+    for name, path in folders.items():
+        if not TASK_NAME.fullmatch(name):
+            raise ConfigError(f"evaluation.folders: {name!r} is no name: use letters, digits, '.', '_' and '-'")
+        if name.lower() in taken:
+            raise ConfigError(f"evaluation.folders: {name!r} is the name of another task or column; choose another")
+        taken.add(name.lower())
+        dataset = dataclasses.replace(base.dataset, root=str(Path(path).expanduser().absolute()))
+        made[name] = dataclasses.replace(base, name=name, label=name, column=name, dataset=dataset)
+    return made
+
+
+def select_tasks(
+    names: Collection[str], protocol: str, path: Path = TASKS, folders: Mapping[str, str] | None = None
+) -> dict[str, Task]:
     """The named tasks with their protocol set; with no names, the paper's tasks (protocol demo: the demo's).
 
     A variant's heads are those of the task that it is a variant of, so that task is added before it.
 
+    Args:
+        names: of the registry or of `folders`.
+        protocol: `evaluation.protocol`.
+        path: the registry.
+        folders: `evaluation.folders`.
+
     Raises:
-        ConfigError: an unknown task, or one that has no such protocol.
+        ConfigError: an unknown task, one that has no such protocol, or a wrong name among `folders`.
     """
     tasks = load_tasks(path)
+    tasks |= folder_tasks(folders or {}, tasks)
     wanted = "demo" if protocol == "demo" else "real"
     chosen = list(names) or [name for name, task in tasks.items() if task.data == wanted and is_paper(task)]
     for name in chosen:

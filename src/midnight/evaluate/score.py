@@ -18,6 +18,7 @@ from midnight.config import Evaluation, choose, plain
 from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate import quiet
+from midnight.evaluate.division import describe, scored_split
 from midnight.evaluate.encoder import Encoder, load_encoder, pick_device
 from midnight.evaluate.encoder import model_hash as hash_model
 from midnight.evaluate.entries import Model, Task
@@ -102,7 +103,11 @@ def score_tasks(
     Raises:
         MidnightError: data, embeddings or model are missing or wrong, or a score is not a finite number.
     """
-    chosen = {name: task for name, task in select_tasks(tasks, evaluation.protocol).items() if name in tasks}
+    chosen = {
+        name: task
+        for name, task in select_tasks(tasks, evaluation.protocol, folders=evaluation.folders).items()
+        if name in tasks
+    }
     stray = [name for name, task in chosen.items() if is_generated(task.data) and not is_generated(data)]
     if stray:
         raise ConfigError(f"evaluation.tasks: {stray[0]} is generated data; set `data: demo` in the configuration")
@@ -240,7 +245,7 @@ def compute(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Reco
         seconds=round(time.perf_counter() - started, 3),
         provenance=provenance(configuration),
         kind=task.kind,
-        split=task.scored,
+        split=scored_split(task, stored) if stored is not None else task.scored,
         seed=job.seed,
         extra=extra,
         **summary,
@@ -273,8 +278,13 @@ def _heads(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Score
 
     assert stored is not None  # noqa: S101 (only segmentation has none)
     task = cell.task
-    variant = {"variant_of": task.variant_of, "perturbation": task.perturb.text} if task.perturb else {}
-    return fit_heads(task, stored, cell.poolings[0], job.evaluation.accelerator, job.seed), variant
+    extra: dict[str, Any] = {}
+    if task.perturb:
+        extra = {"variant_of": task.variant_of, "perturbation": task.perturb.text}
+    elif task.kind == "folder":
+        said = {"division": describe(stored), "left_out": stored.index.get("left_out", [])}
+        extra = {name: value for name, value in said.items() if value}
+    return fit_heads(task, stored, cell.poolings[0], job.evaluation.accelerator, job.seed), extra
 
 
 RUNNERS: dict[str, Callable[[Job, Cell, Path, Embeddings | None], Scored]] = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from midnight.atomic import write_text
+from midnight.evaluate.division import BY_IMAGE
 from midnight.evaluate.entries import POOLINGS
 from midnight.evaluate.records import check_alike, mixed_versions
 from midnight.report import statistics
@@ -177,6 +178,17 @@ def _version_notes(scores: Iterable[Score]) -> tuple[str, ...]:
     return tuple(mixed_versions(score.record.get("versions") or {} for score in scores))
 
 
+def _division_notes(scores: Iterable[Score]) -> tuple[str, ...]:
+    """How the images of each folder task are divided, and what was left out of it."""
+    notes: dict[str, None] = {}
+    for score in scores:
+        if score.record.get("kind") == "folder":
+            extra = score.record.get("extra") or {}
+            notes[f"{score.task}: {extra.get('division') or BY_IMAGE}"] = None
+            notes |= {f"{score.task}: left out: {line}": None for line in extra.get("left_out", ())}
+    return tuple(notes)
+
+
 def build_tables(scores: Iterable[Score], reasons: Mapping[str, str] | None = None) -> list[Table]:
     """Table 2/A1 of the scores in the paper's columns, one per (data, protocol), real data first.
 
@@ -198,10 +210,11 @@ def build_further(scores: Iterable[Score]) -> list[Table]:
     tables = []
     others = (score for score in scores if score.column not in KEYS and not score.variant_of)
     for (data, protocol), group in _groups(others).items():
-        columns = tuple(dict.fromkeys(Column(s.column, s.column, s.column, s.metric) for s in group))
+        names = {s.column: str(s.record.get("column") or s.column) for s in group}
+        columns = tuple(dict.fromkeys(Column(s.column, *[names[s.column]] * 2, s.metric) for s in group))
         keys = [column.key for column in columns]
         rows = rank(_rows(group, keys, {}), keys)
-        notes = _version_notes(group)
+        notes = (*_version_notes(group), *_division_notes(group))
         tables.append(Table("Further tasks", data, protocol, columns, tuple(rows), has_average=False, notes=notes))
     return tables
 

@@ -34,6 +34,8 @@ def test_status_is_a_table_and_an_exit_status(
     fields = tmp_path / "data" / "colorectal-cancer" / "a"
     fields.mkdir(parents=True)
     (fields / "1.png").write_bytes(bytes(20_000_000))
+    (fields.parent / "b").mkdir()
+    (fields.parent / "b" / "1.png").write_bytes(b"image")
     (tmp_path / "data" / "mhist").mkdir()
     (tmp_path / "data" / "mhist" / "annotations.csv").write_text("Image Name\nMHIST_aaa.png\n")
     assert status(configfile) == 1

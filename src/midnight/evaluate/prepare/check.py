@@ -9,10 +9,11 @@ from midnight.config import Evaluation
 from midnight.config.pipeline import is_generated
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Task
+from midnight.evaluate.labelled import read_labelled
 from midnight.evaluate.prepare.files import count_files, listed_files, scan
 from midnight.evaluate.prepare.resources import find_resources
 from midnight.evaluate.prepare.rules import Download, Rules, group_tasks, load_rules, rules_for
-from midnight.evaluate.registry import select_tasks
+from midnight.evaluate.registry import configured_tasks
 from midnight.hashing import hash_file
 
 State = Literal["complete", "incomplete", "absent"]
@@ -42,6 +43,8 @@ class DataSet:
             return "`make demo` generates it"
         licence = f" (licence: {self.task.licence})" if self.task.licence else ""
         hint = f": {self.rules.hint}" if self.rules.hint else ""
+        if self.task.is_own:
+            return f"correct evaluation.folders.{self.task.name}"
         return f"get it from {self.task.source or 'its owner'}{licence} and put it there{hint}"
 
 
@@ -90,7 +93,7 @@ def find_datasets(evaluation: Evaluation) -> list[DataSet]:
     Raises:
         ConfigError: an unknown task or protocol, or a wrong entry in the registries.
     """
-    tasks = select_tasks(evaluation.tasks, evaluation.protocol)
+    tasks = configured_tasks(evaluation)
     rules = load_rules()
     return [
         DataSet(
@@ -156,6 +159,11 @@ def _deeper(dataset: DataSet, verify: bool) -> list[str]:
             read_folds(dataset.root)
             read_genes(dataset.root)
         except MidnightError as error:
+            return [str(error)]
+    if dataset.task.kind == "folder":
+        try:
+            read_labelled(dataset.root).check()
+        except (MidnightError, ValueError) as error:
             return [str(error)]
     return list(_wrong_md5s(dataset)) if verify else []
 

@@ -9,19 +9,25 @@ from midnight.errors import MidnightError
 from midnight.evaluate.prepare.rules import expand, pattern_regex
 
 
-def scan(root: Path) -> dict[str, int]:
-    """Sizes of the files below `root` by relative path, without empty and hidden ones; none if there is no folder.
+def scan(root: Path, empty: bool = False) -> dict[str, int]:
+    """Sizes of the files below `root` by relative path, without hidden ones; none if there is no folder.
+
+    Args:
+        root: the folder, or a file, which is then the only one.
+        empty: also those of no bytes.
 
     Raises:
         MidnightError: a folder can't be read.
     """
     try:
-        return dict(_walk(root)) if root.is_dir() else {}
+        if root.is_file():
+            return {root.name: root.stat().st_size}
+        return dict(_walk(root, empty)) if root.is_dir() else {}
     except OSError as error:
         raise MidnightError(f"{error.filename or root}: can't be read: {error.strerror}") from error
 
 
-def _walk(root: Path) -> Iterator[tuple[str, int]]:
+def _walk(root: Path, empty: bool) -> Iterator[tuple[str, int]]:
     waiting, linked = [("", str(root))], {os.path.realpath(root)}
     while waiting:
         prefix, folder = waiting.pop()
@@ -29,8 +35,9 @@ def _walk(root: Path) -> Iterator[tuple[str, int]]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_file() and (size := entry.stat().st_size):
-                    yield prefix + entry.name, size
+                if entry.is_file():
+                    if (size := entry.stat().st_size) or empty:
+                        yield prefix + entry.name, size
                 elif entry.is_dir() and not (entry.is_symlink() and os.path.realpath(entry) in linked):
                     linked |= {os.path.realpath(entry)} if entry.is_symlink() else set()
                     waiting.append((f"{prefix}{entry.name}/", entry.path))

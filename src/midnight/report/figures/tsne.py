@@ -1,5 +1,6 @@
 """t-SNE maps of a task's embeddings."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ MAX_POINTS = 1000
 def read_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Features float [N, 2D] and classes str [N] of `embeddings/{model}/{size}/{task}/`.
 
-    A class is called like its folder where images lie in one folder per class, else "class 0", "class 1", ….
+    A class is called as the index says, else like its folder where images lie in one folder per class, else "class 0".
 
     Raises:
         MidnightError: the task has no classes, or their number is not the features'.
@@ -26,7 +27,9 @@ def read_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         raise MidnightError(f"{folder}/samples.parquet: has no classes; choose a classification task for t-SNE")
     if len(samples) != len(features):
         raise MidnightError(f"{folder}: {len(features)} features but {len(samples)} samples; embed the task again")
-    return features, _classes(samples)
+    index = folder / "index.json"
+    names = json.loads(index.read_text(encoding="utf-8")).get("classes") if index.is_file() else None
+    return features, np.array(names)[samples["target"].astype(int)] if names else _classes(samples)
 
 
 def _classes(samples: pd.DataFrame) -> np.ndarray:
