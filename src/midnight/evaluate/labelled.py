@@ -11,7 +11,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from midnight.errors import MidnightError
@@ -105,8 +105,8 @@ def _read_folder(root: Path) -> Labelled:
     deeper = [PurePosixPath(sample.name).parts[depth + 1 : -1] for sample in samples]
     folders = [parts[0] for parts in deeper] if all(deeper) else []
     grouped_by, groups = _guess_groups(samples, folders)
-    samples = [Sample(s.name, s.path, s.label, s.split, group) for s, group in zip(samples, groups, strict=True)]
-    return Labelled(tuple(samples), grouped_by, tuple(_left_out(root, samples, files, images, depth)))
+    left_out = _left_out(root, samples, files, images, depth)
+    return Labelled(_grouped(samples, groups), grouped_by, tuple(left_out))
 
 
 def _has_splits(folders: set[str]) -> bool:
@@ -183,7 +183,8 @@ def _read_table(path: Path) -> Labelled:
     rows = _rows(path)
     split = any(row.get("split") for _, row in rows)
     group = any(row.get("group") for _, row in rows)
-    samples, lines = [], {}
+    samples: list[Sample] = []
+    lines: dict[str, int] = {}
     for line, row in rows:
         sample = _sample(path.parent, line, row, split, group)
         if sample.name in lines:
@@ -201,10 +202,11 @@ def _read_table(path: Path) -> Labelled:
     if group:
         return Labelled(tuple(samples), "the column 'group'")
     grouped_by, groups = _guess_groups(samples, [])
-    return Labelled(
-        tuple(Sample(s.name, s.path, s.label, s.split, found) for s, found in zip(samples, groups, strict=True)),
-        grouped_by,
-    )
+    return Labelled(_grouped(samples, groups), grouped_by)
+
+
+def _grouped(samples: Sequence[Sample], groups: Sequence[str]) -> tuple[Sample, ...]:
+    return tuple(replace(sample, group=group) for sample, group in zip(samples, groups, strict=True))
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

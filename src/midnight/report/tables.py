@@ -211,7 +211,7 @@ def build_further(scores: Iterable[Score]) -> list[Table]:
     others = (score for score in scores if score.column not in KEYS and not score.variant_of)
     for (data, protocol), group in _groups(others).items():
         names = {s.column: str(s.record.get("column") or s.column) for s in group}
-        columns = tuple(dict.fromkeys(Column(s.column, *[names[s.column]] * 2, s.metric) for s in group))
+        columns = tuple(dict.fromkeys(Column(s.column, names[s.column], names[s.column], s.metric) for s in group))
         keys = [column.key for column in columns]
         rows = rank(_rows(group, keys, {}), keys)
         notes = (*_version_notes(group), *_division_notes(group))
