@@ -27,3 +27,21 @@ def test_missing_data_are_named_and_complete_ones_recorded(tmp_path: Path) -> No
     assert line.endswith("also missing: gleason (see `midnight tasks status`)")
     assert (workflow.results / "prepared" / "crc-fields.json").is_file()
     assert not (workflow.results / "prepared" / "mhist.json").exists()
+
+
+def test_a_labelled_image_more_makes_its_task_anew_and_no_other(tmp_path: Path) -> None:
+    folders = {name: str(tmp_path / name) for name in ("one", "two")}
+    evaluation = {"tasks": [], "folders": folders, "models": ["colour-statistics"]}
+    workflow = make_workflow(tmp_path, {"evaluation": evaluation}, base="config")
+    for name, label in (("one", "a"), ("one", "b"), ("two", "a"), ("two", "b")):
+        image = tmp_path / name / label / "1.png"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(b"image")
+    targets = [f"results/prepared/{name}.json" for name in folders]
+    result = workflow.run(*targets)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Nothing to be done" in workflow.run("-n", *targets).stdout
+    (tmp_path / "two" / "b" / "2.png").write_bytes(b"image")
+    plan = workflow.run("-n", *targets).stdout
+    assert "Preparing the data of two" in plan
+    assert "Preparing the data of one" not in plan
