@@ -78,3 +78,28 @@ def test_prepare_downloads_each_data_set_once(
     assert "1 of 1 data sets complete" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: has no task 'nothing'; it has: mine, also-mine"):
         commands.prepare_tasks(Evaluation(), ["nothing"])
+
+
+def test_folders_of_ones_own_are_checked_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / "good" / split / label / "1.png" for split in ("train", "test") for label in "ab"]
+    images.append(tmp_path / "lacking" / "train" / "a" / "1.png")
+    for image in images:
+        image.parent.mkdir(parents=True)
+        image.write_bytes(b"image")
+    (tmp_path / "list.csv").write_text("path,label\ngood/train/a/1.png,a\nabsent.png,b\n")
+    folders = {name: str(tmp_path / name) for name in ("good", "lacking", "list.csv", "absent")}
+    configfile = tmp_path / "config.yaml"
+    configfile.write_text(yaml.safe_dump({"cohorts": {"mine": {"source": "gdc"}}, "evaluation": {"folders": folders}}))
+    assert status(configfile, "--json") == 1
+    rows = {row["tasks"][0]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "good": "complete",
+        "lacking": "incomplete",
+        "list.csv": "incomplete",
+        "absent": "absent",
+    }
+    assert rows["lacking"]["problems"] == ["has the split train only; it needs train, and val or test"]
+    assert rows["list.csv"]["problems"][0].startswith("1 of 2 images are not there, the first: absent.png (line 3)")
+    assert rows["absent"]["how"] == "correct evaluation.folders.absent"
