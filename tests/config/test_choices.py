@@ -115,7 +115,7 @@ def source_of_cohort(value: Any, folder: Path) -> None:
 def source_of_model(value: Any, folder: Path) -> None:
     model = Model(value, "", [14], path=str(folder))
     assert (own_folder(model, folder) is None) == (value in LOADERS)
-    assert set(ZOOS) | {"colour"} == set(LOADERS)
+    assert set(ZOOS) | {"colour", "weights", "random"} == set(LOADERS)
 
 
 def pooled(value: Any) -> np.ndarray:

@@ -100,6 +100,7 @@ class Evaluation:
     protocol: str = key("paper", "protocol of config/tasks.yaml: paper, eva-default, demo, …")
     sizes: list[int] = key(list, "input sizes, px; empty = each model's own", minimum=14)
     poolings: list[Literal["cls", "cls_mean"]] = key(lambda: ["cls", "cls_mean"], "CLS, CLS+Mean")
+    weights_dir: str | None = key(None, "folder of downloaded weights of registry models; see config/README.md")
     data_root: str = key("data/benchmarks", "folder of the downstream data sets")
     download: bool = key(True, "download data sets that need no form, account or accepted terms")
     batch_size: int = key(64, "images per forward pass", minimum=1)

@@ -82,7 +82,7 @@ def embed(
 
     @functools.cache
     def load() -> Encoder:
-        encoder = load_encoder(entry, model_dir, size)
+        encoder = load_encoder(entry, model_dir, size, evaluation.weights_dir)
         encoder.tokens.to(device)
         return encoder
 

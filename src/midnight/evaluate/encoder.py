@@ -1,5 +1,6 @@
 """Frozen encoders: a model of this project, of timm or of eva's registry as images → output tokens."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,14 +135,20 @@ def own_folder(model: Model, model_dir: Path | None) -> Path | None:
     return folder
 
 
-def load_encoder(model: Model, model_dir: Path | None, size: int) -> Encoder:
+def load_encoder(model: Model, model_dir: Path | None, size: int, weights_dir: str | None = None) -> Encoder:
     """A model as a frozen encoder for inputs of `size` px; position embeddings are interpolated by timm.
+
+    Args:
+        model: the entry.
+        model_dir: exported folder of a model trained here, else None.
+        size: input size, px.
+        weights_dir: folder in which weights of registry models are looked for first.
 
     Raises:
         MidnightError: weights are missing or gated, the card doesn't fit, or the model doesn't take this size.
     """
     folder = own_folder(model, model_dir)
-    encoder = _own(model, folder) if folder else LOADERS[model.source](model)
+    encoder = _own(model, folder) if folder else LOADERS[model.source](model, weights_dir)
     try:
         shape = encoder.tokens(torch.zeros(1, 3, size, size)).shape
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -168,7 +175,21 @@ def _triple(value: Any) -> Triple:
     return red, green, blue
 
 
-def _colour(_: Model) -> Encoder:
+def _weights(model: Model, _: str | None = None, path: Path | None = None) -> Encoder:
+    """Weights from a file or folder; `path` goes before the entry's."""
+    from midnight.evaluate.weights import load_weights
+
+    try:
+        loaded = load_weights(model, path)
+    except MidnightError as error:
+        raise MidnightError(f"models.{model.name}: {error}") from error
+    registers = loaded.vit.num_reg_tokens
+    if model.registers and model.registers != registers:
+        raise MidnightError(f"models.{model.name}.registers: {model.registers}, but the weights have {registers}")
+    return Encoder(Tokens(loaded.vit), loaded.mean, loaded.std, registers, loaded.vit.embed_dim, loaded.hash)
+
+
+def _colour(*_: Any) -> Encoder:
     """Colour statistics in a model's place; the hash is of the code, which is all there is."""
     from midnight.evaluate import colour
 
@@ -176,12 +197,9 @@ def _colour(_: Model) -> Encoder:
     return Encoder(Tokens(colour.ColourStatistics()), colour.MEAN, colour.STD, 0, colour.DIM, code)
 
 
-def _zoo(model: Model) -> Encoder:
-    token = os.environ.get("HF_TOKEN")
-    if model.gate and not token:
-        raise MidnightError(
-            f"models.{model.name}: its weights need a licence: ask at {model.gate}, then set HF_TOKEN to your token"
-        )
+def _zoo(model: Model, weights_dir: str | None = None) -> Encoder:
+    if stored := _stored(model, weights_dir):
+        return _weights(dataclasses.replace(model, kwargs={}), path=stored)  # those are for its library
     try:
         module = ZOOS[model.source](model)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -195,6 +213,29 @@ def _zoo(model: Model) -> Encoder:
     width: Any = getattr(module, "embed_dim", None) or getattr(module, "config").hidden_size  # noqa: B009
     dim = int(width)
     return Encoder(Tokens(module), model.mean, model.std, model.registers, dim, weights)
+
+
+def _stored(model: Model, weights_dir: str | None) -> Path | None:
+    """A local copy of a registry model's weights, if it is to be read: one in `weights_dir`, or the cache's without
+    which a token would be needed. None where the model's own library fetches them.
+
+    Raises:
+        MidnightError: there is no copy, and the weights are gated and there is no token.
+    """
+    from midnight.evaluate.weights import find_stored
+    from midnight.evaluate.weights.places import cache_folder
+
+    if weights_dir and (found := find_stored([Path(weights_dir)], model.name, model.repo)):
+        return found
+    if not model.gate or os.environ.get("HF_TOKEN"):
+        return None
+    if found := find_stored([cache_folder()], model.name, model.repo):
+        return found
+    looked = f"{weights_dir or 'evaluation.weights_dir (not set)'} or {cache_folder()}"
+    raise MidnightError(
+        f"models.{model.name}: its weights need a licence: ask at {model.gate}, then set HF_TOKEN to your token; "
+        f"or put them as {model.name} or {model.repo or 'a snapshot'} into {looked}, where there are none now"
+    )
 
 
 def _timm(model: Model) -> nn.Module:
@@ -214,8 +255,14 @@ def _eva(model: Model) -> nn.Module:
 
 
 ZOOS: dict[str, Callable[[Model], nn.Module]] = {"timm": _timm, "eva": _eva}
-LOADERS: dict[str, Callable[[Model], Encoder]] = {"timm": _zoo, "eva": _zoo, "colour": _colour}
-"""Sources of models that are in no folder of ours."""
+LOADERS: dict[str, Callable[[Model, str | None], Encoder]] = {
+    "timm": _zoo,
+    "eva": _zoo,
+    "weights": _weights,
+    "random": _weights,
+    "colour": _colour,
+}
+"""Sources of models that are in no folder of ours, as functions of the entry and of `evaluation.weights_dir`."""
 
 
 def _unwrap(module: nn.Module) -> Iterator[nn.Module]:

@@ -124,19 +124,26 @@ class Task:
 class Model:
     """One model to evaluate."""
 
-    source: Literal["run", "init", "eva", "timm", "dir", "colour"] = key(
+    source: Literal["run", "init", "eva", "timm", "dir", "weights", "random", "colour"] = key(
         doc="run: trained here; init: a run's random init; eva: eva's registry; timm: a timm name; dir: an export; "
-        "colour: statistics of colours, no network"
+        "weights: a file or folder of DINOv2's hub, timm, Hugging Face or this project; random: random init of the "
+        "same; colour: statistics of colours, no network"
     )
     label: str = key(doc="name for people")
     sizes: list[int] = key(doc="input sizes, px", minimum=14, minItems=1)
     run: str | None = key(None, "run and init: the run of the configuration")
     model_name: str | None = key(None, "eva and timm: the registry's name")
-    path: str | None = key(None, "dir: folder with teacher.safetensors and model.json")
-    kwargs: dict[str, Any] = key(dict, "eva and timm: arguments of the model's constructor")
-    mean: tuple[float, float, float] | None = key(None, "normalisation; run, init, dir take it from model.json")
+    repo: str | None = key(None, "eva and timm: Hugging Face repository, under which local copies are looked for")
+    path: str | None = key(None, "dir: folder with teacher.safetensors and model.json; weights, random: see source")
+    arch: str | None = key(None, "weights, random: timm's name of the architecture, where the folder does not say it")
+    kwargs: dict[str, Any] = key(dict, "eva, timm, weights, random: arguments of the model's constructor")
+    mean: tuple[float, float, float] | None = key(
+        None, "normalisation; run, init, dir take it from model.json, weights and random from their folder if it has it"
+    )
     std: tuple[float, float, float] | None = key(None, "normalisation", exclusiveMinimum=0)
-    registers: int = key(0, "register tokens between CLS and patches (run, init, dir: from model.json)", minimum=0)
+    registers: int = key(
+        0, "register tokens between CLS and patches; of all but eva and timm the files say it", minimum=0
+    )
     published: str | None = key(None, "row of the published tables that this model corresponds to")
     gate: str | None = key(None, "page where the weights are asked for, if they need a licence or token")
     licence: str = key("", "licence of the weights")

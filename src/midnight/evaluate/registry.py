@@ -19,7 +19,18 @@ OWN = ("run", "init")
 FOLDER = "folder"
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ZOO_NEEDS = ("model_name", "mean", "std")
-NEEDED = {"run": ("run",), "init": ("run",), "dir": ("path",), "eva": ZOO_NEEDS, "timm": ZOO_NEEDS, "colour": ()}
+NEEDED: dict[str, tuple[str, ...]] = {
+    "run": ("run",),
+    "init": ("run",),
+    "dir": ("path",),
+    "weights": ("path",),
+    "random": ("path",),
+    "eva": ZOO_NEEDS,
+    "timm": ZOO_NEEDS,
+    "colour": (),
+}
+LOCAL = ("dir", "weights", "random")
+"""Sources that are files of a person, not of every user of the registry."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -155,7 +166,7 @@ def select_models(
 
 
 def _is_default(model: Model, runs: Collection[str]) -> bool:
-    return not is_generated(model.data) and model.source != "dir" and (model.source not in OWN or model.run in runs)
+    return not is_generated(model.data) and model.source not in LOCAL and (model.source not in OWN or model.run in runs)
 
 
 def configured_tasks(evaluation: Evaluation) -> dict[str, Task]:

@@ -53,7 +53,7 @@ class Job:
     def load(self) -> Encoder:
         """The encoder, loaded once."""
         if self.encoder is None:
-            self.encoder = load_encoder(self.model, self.model_dir, self.size)
+            self.encoder = load_encoder(self.model, self.model_dir, self.size, self.evaluation.weights_dir)
             self.encoder.tokens.to(pick_device(self.evaluation.accelerator))
         return self.encoder
 

@@ -4,6 +4,7 @@ import logging
 import math
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,19 +23,23 @@ State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
 WRAPPERS = ("teacher", "model", "state_dict")
-PREFIXES = ("module.", "backbone.", "dinov2.", "dinov2_with_registers.")
-HEADS = ("dino_head.", "ibot_head.", "head.", "classifier.", "linear_head.")
+PREFIXES = ("module.", "backbone.", "dinov2.", "dinov2_with_registers.", "vit.")
+HEADS = ("dino_head.", "ibot_head.", "head.", "classifier.", "linear_head.", "pooler.")
 HF_NAMES = (
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^layernorm\.", "norm."),
-    (r"^encoder\.layer\.", "blocks."),
+    (r"^(?:encoder\.layer|layers)\.", "blocks."),
     (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
     (r"\.attention\.q_proj\.", ".attn.query."),
     (r"\.attention\.k_proj\.", ".attn.key."),
     (r"\.attention\.v_proj\.", ".attn.value."),
     (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layernorm_before\.", ".norm1."),  # these four: ViT, as Phikon has it
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
     (r"\.mlp\.weights_in\.", ".mlp.w12."),
     (r"\.mlp\.(?:weights_out|down_proj)\.", ".mlp.w3."),
@@ -60,7 +65,7 @@ def read_weights(path: Path) -> State:
     except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, KeyError) as error:
         raise ConfigError(f"{path}: not readable as weights: {' '.join(str(error).split())[:200]}") from error
     except pickle.UnpicklingError as error:
-        raise ConfigError(f"{path}: refused, holds more than tensors: {type(error).__name__}") from error
+        raise ConfigError(f"{path}: refused, is damaged or holds more than tensors: {type(error).__name__}") from error
     while isinstance(state, dict) and (inner := next((name for name in WRAPPERS if name in state), None)):
         state = state[inner]
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)} if state else {}
@@ -130,23 +135,27 @@ def load_backbone(model: MaskedViT, state: State, source: str) -> None:
     weights, mask_token = to_timm(state)
     if "pos_embed" in weights:
         weights["pos_embed"] = resample(model.vit, weights["pos_embed"])
-    expected = model.vit.state_dict()
+    problems = describe_misfit(model.vit.state_dict(), weights)
+    if problems:
+        raise MidnightError(f"{source}: does not fit the recipe's backbone: {problems}")
+    model.vit.load_state_dict(weights)
+    if mask_token is not None:
+        model.mask_token.data.copy_(mask_token)
+
+
+def describe_misfit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """Which weights are missing, unknown or of another shape, in words; empty where they fit a model's."""
     missing, unknown = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     shapes = [
         f"{name} {list(weights[name].shape)} for {list(value.shape)}"
         for name, value in expected.items()
         if name in weights and weights[name].shape != value.shape
     ]
-    problems = [
+    return "; ".join(
         f"{what} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
         for what, names in (("missing", missing), ("unknown", unknown), ("other shape", shapes))
         if names
-    ]
-    if problems:
-        raise MidnightError(f"{source}: does not fit the recipe's backbone: {'; '.join(problems)}")
-    model.vit.load_state_dict(weights)
-    if mask_token is not None:
-        model.mask_token.data.copy_(mask_token)
+    )
 
 
 def resample(vit: VisionTransformer, embedding: Tensor) -> Tensor:
