@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from midnight import __version__
 from midnight.config import (
@@ -27,10 +27,16 @@ from midnight.errors import MidnightError
 from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
 from midnight.outputs import FORCE
 
+if TYPE_CHECKING:
+    from midnight.evaluate.entries import Model
+
 SEGMENTERS = get_args(get_type_hints(Tissue)["segmenter"])
 POOLINGS = get_args(get_type_hints(Features)["pooling"])
 ACCELERATORS = get_args(get_type_hints(Evaluation)["accelerator"])
 FOREGROUND = "least share of tissue in a tile (default: %(default)s)"
+WEIGHTS = (
+    "weights: a run's folder or one of its checkpoints/step_*, a file of DINOv2's hub, a folder of timm or Hugging Face"
+)
 Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
 
@@ -132,7 +138,8 @@ def _model_commands(commands: Commands) -> None:
     _add_force(export)
     export.set_defaults(run=run_export)
     quick = commands.add_parser("quick-check", help="nearest neighbours and a linear probe of a model on a task")
-    quick.add_argument("model", type=Path, help="results/models/RUN, or one of its checkpoints/step_*")
+    quick.add_argument("model", type=Path, help=WEIGHTS)
+    _add_weights(quick)
     quick.add_argument("--task", required=True, help="a tile or folder task of config/tasks.yaml")
     quick.add_argument("--json", action="store_true", help="print one JSON object")
     _add_config(quick)
@@ -162,6 +169,14 @@ def _summary_commands(commands: Commands) -> None:
     summary = commands.add_parser("summary", help="what a run has made: slides, scores, what failed, where it is")
     summary.add_argument("results", nargs="?", type=Path, help="results_dir (default: the newest below results)")
     summary.set_defaults(run=run_summary)
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    triple: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
+    command.add_argument("--mean", **triple, help="normalisation of images in 0-1, where the weights' folder has none")
+    command.add_argument("--std", **triple, help="the same: standard deviation")
+    command.add_argument("--arch", help="timm's name of the architecture, where it can't be told")
+    command.add_argument("--size", type=int, help="input size, px (default: the one that it was trained at)")
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
@@ -291,11 +306,21 @@ def run_summary(arguments: argparse.Namespace) -> None:
     print(summary(arguments.results or newest_results()))
 
 
+def _weights_entry(path: Path, arguments: argparse.Namespace) -> "Model":
+    from midnight.evaluate.entries import Model
+
+    mean, std = (None if value is None else tuple(value) for value in (arguments.mean, arguments.std))
+    sizes = [arguments.size] if arguments.size else []
+    name = path.name or path.resolve().name
+    return Model("weights", name, sizes, path=str(path), arch=arguments.arch, mean=mean, std=std, name=name)
+
+
 def run_quick_check(arguments: argparse.Namespace) -> None:
     """`midnight quick-check MODEL --task TASK`."""
     from midnight.evaluate.quick import quick_check
 
-    check = quick_check(arguments.model, arguments.task, _config(arguments).evaluation)
+    model = _weights_entry(arguments.model, arguments)
+    check = quick_check(model, arguments.task, _config(arguments).evaluation)
     print(json.dumps(plain(check)) if arguments.json else check.text)
     if check.warning:
         print(f"warning: {check.warning}", file=sys.stderr)

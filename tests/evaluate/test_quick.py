@@ -1,28 +1,20 @@
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 
 from midnight import cli
-from midnight.config import Mlflow, load_recipe
-from midnight.errors import ConfigError, MidnightError
+from midnight.errors import ConfigError
 from midnight.evaluate import quick
 from midnight.evaluate.entries import Task
 from midnight.evaluate.registry import load_tasks
 from midnight.evaluate.store import Embeddings
-from midnight.ssl import distributed
-from midnight.ssl.export import export_teacher
-from midnight.ssl.job import Job, write_job
-from midnight.ssl.network import build_student
-from midnight.ssl.shards import own_pieces, write_shard
 from tests.evaluate.eva_example import write_folder
+from tests.evaluate.weights.published import hub_state, make_vit, write_file
 
 
 @pytest.fixture
@@ -91,37 +83,23 @@ def test_the_command_prints_a_table_or_json(
     assert f"{check['scores']['cls']['linear']:.3f}" in text
 
 
-def test_a_checkpoint_is_its_teacher(tmp_path: Path) -> None:
-    recipe = load_recipe("demo")
-    teacher, run = build_student(recipe), tmp_path / "run"
-    with torch.no_grad():
-        teacher.backbone.vit.cls_token.add_(1.0)
-    export_teacher(teacher.backbone.vit, recipe, run, 7, "demo")
-    write_job(run / "job.json", Job(recipe, {}, run, None, Mlflow(), run, "demo"))
-    folder = run / "checkpoints" / "step_00000007"
-    folder.mkdir(parents=True)
-    roles = {"student": build_student(recipe), "teacher": teacher}
-    tensors = {f"{role}.{name}": value for role, net in roles.items() for name, value in net.state_dict().items()}
-    write_shard(folder / "shard-00000.safetensors", own_pieces(tensors, distributed.rank(), distributed.world()))
-    quick.export_checkpoint(folder, tmp_path / "out")
-    expected, found = (load_file(place / "teacher.safetensors") for place in (run, tmp_path / "out"))
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert quick.trained_size(tmp_path / "out") == recipe.crops.global_size
-
-    (folder / "shard-00000.safetensors").write_bytes(b"cut")
-    with pytest.raises(MidnightError, match=r"step_00000007: no usable checkpoint"):
-        quick.export_checkpoint(folder, tmp_path / "again")
-    shutil.rmtree(folder)
-    folder.mkdir()
-    with pytest.raises(MidnightError, match=r"step_00000007: no usable checkpoint"):
-        quick.export_checkpoint(folder, tmp_path / "again")
+def test_weights_of_other_people_are_checked_too(
+    configfile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_file(tmp_path / "hub.pth", hub_state(make_vit(init_values=1.0)))
+    command = ["quick-check", str(tmp_path / "hub.pth"), "--task", "crc-fields", "--configfile", str(configfile)]
+    with pytest.raises(SystemExit, match=r"^midnight: error: \S*hub\.pth: can't tell the mean and std.*--mean"):
+        cli.main(command)
+    command += ["--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.5", "0.5"]
+    cli.main(command)
+    assert "of " + str(tmp_path / "hub.pth") + " at 56 px" in capsys.readouterr().out
+    cli.main([*command, "--size", "28", "--json"])
+    assert json.loads(capsys.readouterr().out)["size"] == 28
 
 
-def test_wrong_models_and_tasks_are_one_line(tmp_path: Path) -> None:
+def test_wrong_tasks_are_one_line() -> None:
     with pytest.raises(ConfigError, match="--task: 'consep' is no tile or folder task"):
         quick.find_task("consep")
     with pytest.raises(ConfigError, match="--task: 'bach-stain-light'"):
         quick.find_task("bach-stain-light")
     assert quick.find_task("lung", {"lung": "/data/lung"}).dataset.root == "/data/lung"
-    with pytest.raises(MidnightError, match="give a run's folder, when it has ended, or one of its checkpoints"):
-        quick.trained_size(tmp_path)

@@ -4,7 +4,6 @@ It is no score: no protocol, one fit, nothing written. To choose a checkpoint by
 benchmark; a benchmark's own scored split would favour the checkpoint that suits it, and `warning` says so.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,23 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from midnight.config import Evaluation
 from midnight.config.pipeline import is_generated
-from midnight.errors import ConfigError, MidnightError
+from midnight.errors import ConfigError
 from midnight.evaluate.division import divide, scored_split
 from midnight.evaluate.embed import embed_task
 from midnight.evaluate.encoder import load_encoder, pick_device
 from midnight.evaluate.entries import POOLINGS, Model, Task
-from midnight.evaluate.fingerprint import CARD
 from midnight.evaluate.images import task_root
 from midnight.evaluate.registry import folder_tasks, is_paper, load_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
+from midnight.evaluate.weights import load_weights
 from midnight.ssl.knn import NEIGHBOURS, balanced_accuracy, knn_predict
 
 SEED = 0
-TEACHER = "teacher.backbone.vit."
 METHODS = {"knn": f"{NEIGHBOURS} nearest neighbours", "linear": "linear probe"}
 
 
@@ -61,11 +58,12 @@ class Check:
         return "\n".join(lines)
 
 
-def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
+def quick_check(model: Model, task: str, evaluation: Evaluation) -> Check:
     """Embed a task's images and classify them.
 
     Args:
-        model: folder with teacher.safetensors and model.json, or a checkpoint `models/RUN/checkpoints/step_*`.
+        model: an entry of source `weights`: a run's folder, a checkpoint, or other people's weights; with no size it
+            is checked at the one that it was trained at.
         task: a tile or folder task of config/tasks.yaml.
         evaluation: data root, batch size, decoding threads, accelerator.
 
@@ -77,25 +75,13 @@ def quick_check(model: Path, task: str, evaluation: Evaluation) -> Check:
     used = {role: split for role, split in entry.dataset.splits.items() if role in ("train", entry.scored)}
     entry = replace(entry, dataset=replace(entry.dataset, splits=used))
     root = task_root(entry, evaluation.data_root)
+    size = model.sizes[0] if model.sizes else load_weights(model).size
     with tempfile.TemporaryDirectory(prefix="midnight-quick-") as scratch:
-        folder = model
-        if model.name.startswith("step_"):
-            folder = Path(scratch, "model")
-            export_checkpoint(model, folder)
-        size = trained_size(folder)
-        encoder = load_encoder(Model("dir", model.name, [size], path=str(folder), name=model.name), None, size)
+        encoder = load_encoder(model, None, size)
         encoder.tokens.to(pick_device(evaluation.accelerator))
-        embed_task(
-            encoder,
-            entry,
-            root,
-            "unread: the folder is thrown away",
-            size,
-            evaluation,
-            Path(scratch, "task"),
-            model.name,
-        )
-        return classify(str(model), size, entry, read_embeddings(Path(scratch, "task")))
+        folder, unread = Path(scratch, "task"), "unread: the folder is thrown away"
+        embed_task(encoder, entry, root, unread, size, evaluation, folder, model.name)
+        return classify(str(model.path), size, entry, read_embeddings(folder))
 
 
 def find_task(name: str, folders: Mapping[str, str] | None = None) -> Task:
@@ -112,43 +98,6 @@ def find_task(name: str, folders: Mapping[str, str] | None = None) -> Task:
             f"--task: {name!r} is no tile or folder task of tasks.yaml or evaluation.folders: {', '.join(usable)}"
         )
     return tasks[name]
-
-
-def trained_size(folder: Path) -> int:
-    """The input size, px, that a model was trained at.
-
-    Raises:
-        MidnightError: no card, or it doesn't say.
-    """
-    try:
-        return int(json.loads((folder / CARD).read_text(encoding="utf-8"))["img_size"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MidnightError(
-            f"{folder}: no usable {CARD} ({error}); give a run's folder, when it has ended, or one of its checkpoints"
-        ) from error
-
-
-def export_checkpoint(checkpoint: Path, output: Path) -> None:
-    """Write a checkpoint's teacher as a trained model's folder.
-
-    Raises:
-        MidnightError: the folder is no checkpoint of a run of this project.
-    """
-    from midnight.ssl.backbone import build_vit
-    from midnight.ssl.export import export_teacher
-    from midnight.ssl.job import FILE, read_job
-    from midnight.ssl.shards import Shards
-
-    job = read_job(checkpoint.resolve().parents[1] / FILE)
-    vit = build_vit(job.recipe.backbone, job.recipe.crops.global_size)
-    try:
-        tensors = Shards(sorted(checkpoint.glob("shard-*.safetensors")))
-        names = [name for name in tensors if name.startswith(TEACHER)]
-        vit.load_state_dict({name.removeprefix(TEACHER): tensors[name] for name in names})
-        step = int(checkpoint.name.removeprefix("step_"))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise MidnightError(f"{checkpoint}: no usable checkpoint: {' '.join(str(error).split())[:200]}") from error
-    export_teacher(vit, job.recipe, output, step, job.data)
 
 
 def classify(model: str, size: int, task: Task, stored: Embeddings) -> Check:
