@@ -22,12 +22,16 @@ try:
     recipes = {
         name: load_recipe(run.recipe, run.override) for name, run in cfg.runs.items()
     }
-    models = registry.select_models(cfg.evaluation.models, cfg.runs)
-    feature_models = (
-        registry.select_models(cfg.features.models, cfg.runs, where="features")
-        if cfg.features.models
-        else {}
+    models = registry.select_models(
+        cfg.evaluation.models, cfg.runs, weights=cfg.evaluation.weights
     )
+    named = registry.select_models(
+        cfg.features.models,
+        cfg.runs,
+        where="features",
+        weights=cfg.evaluation.weights,
+    )
+    feature_models = {name: named[name] for name in cfg.features.models}
     tasks = registry.configured_tasks(cfg.evaluation)
     # slides that are known before anything has run; None for a cohort that a rule must ask for first
     planned = {name: planned_slides(cohort) for name, cohort in cfg.cohorts.items()}
@@ -49,10 +53,10 @@ SERVICES = []
 
 
 wildcard_constraints:
-    cohort="|".join(cfg.cohorts),
+    cohort="|".join(cfg.cohorts) or "none",
     shard=r"\d\d\d\d+",
     run="|".join(cfg.runs) or "none",
-    model="|".join(known_models) or "none",
+    model="|".join(map(re.escape, known_models)) or "none",
     size=r"\d+",
     task="|".join(tasks) or "none",
     tileset="|".join(map(re.escape, tile_sets)) or "none",
@@ -94,6 +98,12 @@ def parent_files(run):
 def model_files(model):
     """A model's files; none for models of a zoo, which their libraries fetch."""
     return exported(model) if known_models[model].source in ("run", "init") else []
+
+
+def model_params(model):
+    """A model's entry; of weights that a person keeps somewhere also their files' sizes and times."""
+    look = registry.look_at(known_models[model])
+    return plain(known_models[model]) | ({"look": look} if look else {})
 
 
 def initial_params(model):

@@ -21,7 +21,7 @@ rule embed:
         mem_mb=4000 if cfg.demo else 32_000,
         runtime=1440,
     params:
-        model=lambda wildcards: plain(models[wildcards.model]),
+        model=lambda wildcards: model_params(wildcards.model),
         tasks={name: registry.data_settings(tasks[name]) for name in EMBEDDED},
     message:
         "Embedding {wildcards.model} at {wildcards.size} px"
@@ -54,7 +54,7 @@ rule score:
         mem_mb=4000 if cfg.demo else 32_000,
         runtime=2880,
     params:
-        model=lambda wildcards: plain(models[wildcards.model]),
+        model=lambda wildcards: model_params(wildcards.model),
         tasks=plain(tasks),
         protocol=cfg.evaluation.protocol,
         seed=cfg.seed,

@@ -63,7 +63,7 @@ rule draw_patches:
         runtime=60,
     params:
         models={model: models[model].label for model in own_models()},
-        tiles=cohort_tiles(list(cfg.cohorts)[0]),
+        tiles=cohort_tiles(next(iter(cfg.cohorts), None)),
         seed=cfg.seed,
     message:
         "Drawing principal components of the patch tokens"
@@ -75,7 +75,7 @@ rule draw_tsne:
     input:
         [
             layout.embedding_index(model, str(models[model].sizes[0]), "{task}")
-            for model in own_models()
+            for model in compared_models()
         ],
     output:
         layout.figure("tsne-{task}.png"),
@@ -89,7 +89,7 @@ rule draw_tsne:
         mem_mb=8000,
         runtime=60,
     params:
-        labels=[models[model].label for model in own_models()],
+        labels=[models[model].label for model in compared_models()],
         seed=cfg.seed,
     message:
         "Drawing t-SNE of {wildcards.task}"

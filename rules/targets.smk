@@ -28,6 +28,12 @@ def own_models():
     return [model for model in models if models[model].source in ("run", "init")]
 
 
+def compared_models():
+    """Models whose embeddings are drawn beside each other: own ones, not those of the zoo."""
+    kinds = ("run", "init", "weights", "random")
+    return [model for model in models if models[model].source in kinds]
+
+
 def figures():
     """Every figure of the report."""
     names = [f"curves-{run}.svg" for run in cfg.runs]
@@ -37,8 +43,8 @@ def figures():
         for kind in ("tiles", "stain", "tissue")
     ]
     names += ["gains-scores.svg"] if tasks and models else []
-    if own_models():
-        names += ["pca-models.png"]
+    names += ["pca-models.png"] if own_models() and cfg.cohorts else []
+    if compared_models():
         names += [
             f"tsne-{task}.png"
             for task in tasks

@@ -74,9 +74,10 @@ def test_local_cohort_without_a_path_says_what_to_fill() -> None:
         load_config({"cohorts": {"c": {"source": "local"}}}, "c.yaml")
 
 
-def test_no_cohorts_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="missing key 'cohorts'"):
-        load_config({}, "c.yaml")
+def test_a_configuration_of_an_evaluation_needs_no_cohorts() -> None:
+    assert load_config({"evaluation": {"weights": {"mine": "weights.pth"}}}, "c.yaml").cohorts == {}
+    with pytest.raises(ConfigError, match=r"runs\.r\.cohorts: no cohort 'x'"):
+        load_config({"runs": {"r": {"recipe": "demo", "cohorts": {"x": 1}}}}, "c.yaml")
 
 
 def test_random_init_depends_on_architecture_and_seed_only() -> None:

@@ -55,7 +55,9 @@ def use_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         paths["tasks"].write_text(tasks)
         paths["models"].write_text(models)
         for module in (embed_module, score_module):
-            monkeypatch.setattr(module, "find_model", lambda name: registry.find_model(name, paths["models"]))
+            monkeypatch.setattr(
+                module, "find_model", lambda name, weights: registry.find_model(name, weights, paths["models"])
+            )
             monkeypatch.setattr(
                 module,
                 "select_tasks",

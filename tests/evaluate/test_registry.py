@@ -10,6 +10,7 @@ import yaml
 from midnight.config import Evaluation
 from midnight.errors import ConfigError
 from midnight.evaluate import registry
+from midnight.evaluate.entries import Model
 
 COLUMNS = {"pc10", "bach", "brcs", "bkhs", "crc", "glsn", "mhst", "pc", "c16", "pnd", "cnsp", "mnsc", "hest"}
 TASK = """
@@ -205,6 +206,51 @@ def test_unknown_names_and_protocols(tmp_path: Path) -> None:
 def test_a_wrong_model_is_named_with_its_key(tmp_path: Path, entry: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         registry.load_models(write(tmp_path, f"models:\n  a: {entry}\n"))
+
+
+def test_weights_of_a_configuration_are_models_with_their_random_init() -> None:
+    weights = {"uni": "/w/uni", "b": {"path": "/w/b.pth", "mean": [0.5, 0.5, 0.5], "sizes": [98], "label": "B"}}
+    models = registry.select_models([], [], weights=weights)
+    assert list(models) == ["uni", "uni-random", "b", "b-random"]
+    assert [(m.source, m.path, m.sizes) for m in models.values()] == [
+        ("weights", "/w/uni", [224]),
+        ("random", "/w/uni", [224]),
+        ("weights", "/w/b.pth", [98]),
+        ("random", "/w/b.pth", [98]),
+    ]
+    assert models["b-random"].mean == (0.5, 0.5, 0.5)
+    assert models["b-random"].label == "B, random init"
+    chosen = registry.select_models(["colour-statistics", "uni"], [], weights=weights)
+    assert list(chosen) == ["colour-statistics", "uni", "uni-random", "b", "b-random"]
+    assert registry.find_model("uni", weights).path == "/w/uni"
+    assert registry.find_model("uni").source == "eva"
+    single = registry.own_models({"r": {"source": "random", "path": "/w"}, "z": {"source": "dir", "path": "/z"}})
+    assert [model.source for model in single.values()] == ["random", "dir"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"a/b": "/w"}, "evaluation.weights.a/b: a name of a model"),
+        ({"a": {"pth": "/w"}}, "'pth'"),
+        ({"a": {"mean": [1, 1, 1]}}, "evaluation.weights.a: a model of source 'weights' needs the key 'path'"),
+        ({"a": 7}, "evaluation.weights.a: path: 7 is not"),
+    ],
+)
+def test_wrong_weights_are_named_with_their_key(weights: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.own_models(weights)
+    assert words in str(caught.value)
+
+
+def test_changed_weights_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    folder, file = (Model("weights", "W", [14], path=str(path)) for path in (tmp_path, tmp_path / "model.safetensors"))
+    before = [registry.look_at(model) for model in (folder, file)]
+    assert [[entry[1] for entry in look] for look in before] == [[3], [3]]
+    (tmp_path / "model.safetensors").write_bytes(b"abcd")
+    assert all(registry.look_at(model) != look for model, look in zip((folder, file), before, strict=True))
+    assert registry.look_at(Model("weights", "W", [14], path=str(tmp_path / "absent"))) == []
 
 
 def test_embeddings_depend_on_the_images_only() -> None:

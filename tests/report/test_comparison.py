@@ -15,6 +15,12 @@ def test_trained_models_meet_their_random_init_cell_by_cell() -> None:
     assert found[0].verdict == "no clear difference"
 
 
+def test_weights_meet_the_random_init_of_the_same_architecture() -> None:
+    sources = {"mine": "weights", "start": "random", "uni": "eva"}
+    found = compare_to_random([score("start", mean=0.5), score("mine", mean=0.6), score("uni", mean=0.9)], sources)
+    assert [(item.model, item.random) for item in found] == [("mine", 0.5)]
+
+
 @pytest.mark.parametrize(
     ("mean", "error", "verdict"),
     [

@@ -5,4 +5,5 @@ from midnight.logs import redirect
 with redirect(snakemake.log[0]):
     from midnight.report.compose import draw_score_gains
 
-    draw_score_gains([Path(score) for score in snakemake.input], Path(snakemake.output[0]))
+    weights = snakemake.config.get("evaluation", {}).get("weights")
+    draw_score_gains([Path(score) for score in snakemake.input], Path(snakemake.output[0]), weights)

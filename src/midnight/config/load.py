@@ -52,8 +52,6 @@ def load_config(value: Mapping[str, Any], where: str) -> Config:
         ConfigError: a key is unknown, missing or out of range, or names something undefined.
     """
     config = build(Config, value, where)
-    if not config.cohorts:
-        raise ConfigError(f"{where}: missing key 'cohorts': name at least one cohort of slides")
     for name, run in config.runs.items():
         for cohort in run.cohorts:
             if cohort not in config.cohorts:

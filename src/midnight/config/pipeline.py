@@ -100,6 +100,11 @@ class Evaluation:
     protocol: str = key("paper", "protocol of config/tasks.yaml: paper, eva-default, demo, …")
     sizes: list[int] = key(list, "input sizes, px; empty = each model's own", minimum=14)
     poolings: list[Literal["cls", "cls_mean"]] = key(lambda: ["cls", "cls_mean"], "CLS, CLS+Mean")
+    weights: dict[str, Any] = key(
+        dict,
+        "models of your own beside `models`, name: path, or keys of config/models.yaml (path, sizes, mean, std, arch); "
+        "without a key `source` also the same architecture at random init, as NAME-random",
+    )
     weights_dir: str | None = key(None, "folder of downloaded weights of registry models; see config/README.md")
     data_root: str = key("data/benchmarks", "folder of the downstream data sets")
     download: bool = key(True, "download data sets that need no form, account or accepted terms")
@@ -142,7 +147,7 @@ class Config:
     data: Literal["real", "demo"] = key("real", "demo: generated data, marked as such everywhere")
     seed: int = key(0, "of splits and samples outside training", minimum=0)
     shard_size: int = key(64, "slides per job, on average", minimum=1)
-    cohorts: dict[str, Cohort] = key(dict, "name: source")
+    cohorts: dict[str, Cohort] = key(dict, "name: source; none where only weights are evaluated")
     gdc: Gdc = key(Gdc, "the GDC service")
     tissue: Tissue = key(Tissue, "tissue masks")
     draw: Draw = key(Draw, "tiles drawn beforehand")

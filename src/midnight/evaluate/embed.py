@@ -60,7 +60,7 @@ def embed(
     """Write [CLS ‖ mean of patch tokens] of every image of the tasks; what is up to date is left alone.
 
     Args:
-        model: entry of config/models.yaml.
+        model: entry of `evaluation.weights` or of config/models.yaml.
         model_dir: exported folder of a model trained here, else None.
         size: input size, px.
         tasks: tile, slide, folder and hest tasks.
@@ -70,7 +70,7 @@ def embed(
     Raises:
         MidnightError: a model or data set is missing or wrong; what is done stays for the next attempt.
     """
-    entry = find_model(model)
+    entry = find_model(model, evaluation.weights)
     chosen = {
         name: task
         for name, task in select_tasks(tasks, evaluation.protocol, folders=evaluation.folders).items()

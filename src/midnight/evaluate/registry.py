@@ -31,6 +31,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 LOCAL = ("dir", "weights", "random")
 """Sources that are files of a person, not of every user of the registry."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+USUAL_SIZE = 224
+"""Input size, px, of weights whose entry says none."""
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -129,40 +132,72 @@ def load_models(path: Path = MODELS) -> dict[str, Model]:
     """
     models = {}
     for name, value in _read(path, "models").items():
-        model = build(Model, {**value, "name": str(name)}, f"{path}: models.{name}")
-        missing = [key for key in NEEDED[model.source] if getattr(model, key) is None]
-        if missing:
-            raise ConfigError(f"{path}: models.{name}: a model of source {model.source!r} needs the key {missing[0]!r}")
+        where = f"{path}: models.{name}"
+        model = _checked(build(Model, {**value, "name": str(name)}, where), where)
         if model.source == "run" and model.run != name:
             raise ConfigError(f"{path}: models.{name}.run: a trained model is called like its run, not {model.run!r}")
         models[str(name)] = model
     return models
 
 
+def own_models(weights: Mapping[str, Any]) -> dict[str, Model]:
+    """The models of `evaluation.weights`, each followed by its random init unless its source is given.
+
+    Raises:
+        ConfigError: an entry is wrong; names it and the key.
+    """
+    models = {}
+    for name, value in weights.items():
+        where = f"evaluation.weights.{name}"
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{where}: a name of a model may have letters, digits and the characters . _ - only")
+        given = value if isinstance(value, Mapping) else {"path": value}
+        shared = {"label": name, "sizes": [USUAL_SIZE], **given}
+        models[name] = _checked(build(Model, {"source": "weights", **shared, "name": name}, where), where)
+        if "source" not in given:
+            random = {"source": "random", "label": f"{shared['label']}, random init", "name": f"{name}-random"}
+            models[f"{name}-random"] = build(Model, {**shared, **random}, where)
+    return models
+
+
+def _checked(model: Model, where: str) -> Model:
+    missing = [key for key in NEEDED[model.source] if getattr(model, key) is None]
+    if missing:
+        raise ConfigError(f"{where}: a model of source {model.source!r} needs the key {missing[0]!r}")
+    return model
+
+
 def select_models(
-    names: Collection[str], runs: Collection[str], path: Path = MODELS, where: str = "evaluation"
+    names: Collection[str],
+    runs: Collection[str],
+    path: Path = MODELS,
+    where: str = "evaluation",
+    weights: Mapping[str, Any] | None = None,
 ) -> dict[str, Model]:
-    """The named models; with no names, all real ones of the zoo and of the configuration's runs.
+    """The named models and those of `weights`; with neither, all real ones of the zoo and of the configuration's runs.
 
     Args:
         names: `evaluation.models`.
         runs: names of the configuration's runs.
         path: the registry.
         where: the section of the configuration whose `models` they are.
+        weights: `evaluation.weights`; its names go before the registry's.
 
     Raises:
-        ConfigError: an unknown model, or a model of a run that the configuration has not.
+        ConfigError: an unknown or wrong model, or a model of a run that the configuration has not.
     """
+    own = own_models(weights or {})
     models = load_models(path)
-    if not names:
+    if not names and not own:
         return {name: model for name, model in models.items() if _is_default(model, runs)}
+    models |= own
     for name in names:
         if name not in models:
             raise ConfigError(f"{where}.models: no model {name!r} in {path}; known: {', '.join(models)}")
         if models[name].source in OWN and models[name].run not in runs:
             known = ", ".join(runs) or "none"
             raise ConfigError(f"{where}.models: {name!r} is of run {models[name].run!r}, not among runs: {known}")
-    return {name: models[name] for name in names}
+    return {name: models[name] for name in (*names, *own)}
 
 
 def _is_default(model: Model, runs: Collection[str]) -> bool:
@@ -252,16 +287,26 @@ def data_settings(task: Task) -> dict[str, Any]:
     return settings | ({"perturb": plain(task.perturb)} if task.perturb else {})
 
 
-def find_model(name: str, path: Path = MODELS) -> Model:
-    """One model.
+def find_model(name: str, weights: Mapping[str, Any] | None = None, path: Path = MODELS) -> Model:
+    """One model, of `evaluation.weights` or else of the registry.
 
     Raises:
         ConfigError: no such model.
     """
-    models: Mapping[str, Model] = load_models(path)
+    models: Mapping[str, Model] = load_models(path) | own_models(weights or {})
     if name not in models:
         raise ConfigError(f"{path}: no model {name!r}; known: {', '.join(models)}")
     return models[name]
+
+
+def look_at(model: Model) -> list[list[Any]]:
+    """Names, sizes and times of the files of a model that a person keeps somewhere: what changes when they do."""
+    if model.path is None:
+        return []
+    path = Path(model.path)
+    files = [path] if path.is_file() else sorted([*path.glob("*"), *path.glob("snapshots/*/*")])
+    stats = ((file, file.stat()) for file in files if file.is_file())
+    return [[file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns] for file, status in stats]
 
 
 def write_schemas(folder: Path) -> list[Path]:

@@ -86,7 +86,7 @@ def score_tasks(
     """Write one score record per (pooling, task).
 
     Args:
-        model: entry of config/models.yaml.
+        model: entry of `evaluation.weights` or of config/models.yaml.
         model_dir: exported folder of a model trained here, else None.
         size: input size, px.
         tasks: entries of config/tasks.yaml.
@@ -111,7 +111,7 @@ def score_tasks(
     stray = [name for name, task in chosen.items() if is_generated(task.data) and not is_generated(data)]
     if stray:
         raise ConfigError(f"evaluation.tasks: {stray[0]} is generated data; set `data: demo` in the configuration")
-    job = Job(find_model(model), model_dir, size, evaluation, data, seed)
+    job = Job(find_model(model, evaluation.weights), model_dir, size, evaluation, data, seed)
     cache = cache_dir or default_cache(next(iter(outputs.values())))
     cells = [(task, group) for task in chosen.values() for group in group_poolings(task, poolings)]
     with tqdm(total=len(cells), desc=f"score {model} at {size} px", unit="cell") as bar:

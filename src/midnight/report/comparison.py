@@ -7,6 +7,9 @@ from midnight.report.columns import BY_KEY
 from midnight.report.scores import Score
 from midnight.report.statistics import difference_in_errors
 
+TRAINED = (None, "run", "dir", "weights")
+"""Sources of models that are compared; None: of a model that the registry does not know."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -46,7 +49,7 @@ class Comparison:
 def is_random(model: str, label: str, sources: Mapping[str, str]) -> bool:
     """Whether a model is a random initialisation: by its registry source, else by its name."""
     if model in sources:
-        return sources[model] == "init"
+        return sources[model] in ("init", "random")
     words = f"{model} {label}".lower().replace("-", " ").replace("_", " ").split()
     return bool({"random", "init", "initial", "(initial)", "(random)"} & set(words))
 
@@ -62,14 +65,12 @@ def compare_to_random(
     Args:
         scores: all score records.
         sources: model: source in the registry (`init`, `run`, `eva`, …).
-        models: only these trained models; all of source `run` or `dir` (and unknown ones) by default.
+        models: only these trained models; all of the sources `TRAINED` by default.
     """
     scores = [score for score in scores if not score.variant_of]
     baselines = [score for score in scores if is_random(score.model, score.label, sources)]
     trained = [score for score in scores if not is_random(score.model, score.label, sources)]
-    wanted = (
-        models if models is not None else {s.model for s in trained if sources.get(s.model) in (None, "run", "dir")}
-    )
+    wanted = models if models is not None else {s.model for s in trained if sources.get(s.model) in TRAINED}
     pairs = ((score, _baseline(score, baselines)) for score in trained if score.model in wanted)
     return _comparisons((score, base) for score, base in pairs if base is not None)
 

@@ -50,10 +50,16 @@ def draw_patch_maps(models: Mapping[str, Path], index: Path, tiles: Tiles, seed:
     figures.draw_patches(images, tokens, output)
 
 
-def draw_score_gains(scores: Sequence[Path], output: Path) -> None:
-    """Trained models against their random initialisation, CLS+Mean where it was scored."""
+def draw_score_gains(scores: Sequence[Path], output: Path, weights: Mapping[str, Any] | None = None) -> None:
+    """Trained models against their random initialisation, CLS+Mean where it was scored.
+
+    Args:
+        scores: score records.
+        output: the figure.
+        weights: models of the configuration (`evaluation.weights`).
+    """
     records = load_scores(scores)
-    comparisons = compare_to_random(records, read_labels([]).sources)
+    comparisons = compare_to_random(records, read_labels([], weights).sources)
     pooled = [item for item in comparisons if item.pooling == "cls_mean"]
     figures.draw_gains(pooled or comparisons, output)
 
@@ -80,6 +86,6 @@ def compose_report(
         figures=figure_files,
         benchmarks=benchmarks,
         config=config,
-        labels=read_labels(config["evaluation"]["tasks"]),
+        labels=read_labels(config["evaluation"]["tasks"], config["evaluation"].get("weights")),
     )
     build_report(inputs, output)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from midnight.report.columns import KEYS
 
@@ -15,15 +16,16 @@ class Labels:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_labels(configured: list[str]) -> Labels:
+def read_labels(configured: list[str], weights: Mapping[str, Any] | None = None) -> Labels:
     """Labels from `config/models.yaml` and `config/tasks.yaml`.
 
     Args:
         configured: tasks of the resolved configuration (`evaluation.tasks`).
+        weights: its models (`evaluation.weights`).
     """
-    from midnight.evaluate.registry import load_models, load_tasks
+    from midnight.evaluate.registry import load_models, load_tasks, own_models
 
-    models, tasks = load_models(), load_tasks()
+    models, tasks = load_models() | own_models(weights or {}), load_tasks()
     sources = {name: str(model.source) for name, model in models.items()}
     runs = {name: str(model.run) for name, model in models.items() if getattr(model, "run", None)}
     by_column: dict[str, list[str]] = {}
