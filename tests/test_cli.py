@@ -72,6 +72,7 @@ def test_unknown_recipe_is_one_line_and_status_1() -> None:
         ["quick-check"],
         ["embed"],
         ["summary"],
+        ["evaluate"],
     ],
 )
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,15 @@ def _model_commands(commands: Commands) -> None:
     export.add_argument("--to", choices=("timm", "hf", "eva"), required=True, help="hf: transformers' Dinov2Model")
     _add_force(export)
     export.set_defaults(run=run_export)
+    evaluate = commands.add_parser("evaluate", help="from weights and a folder of labelled tiles to a report")
+    evaluate.add_argument("weights", nargs="+", help=f"{WEIGHTS}; or a name from config/models.yaml")
+    evaluate.add_argument("--tiles", type=Path, required=True, help="folder with one sub-folder of images per class")
+    evaluate.add_argument("--out", type=Path, help="folder of the results (default: results/evaluate/WEIGHTS)")
+    evaluate.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="(default: %(default)s)")
+    evaluate.add_argument("--config-only", action="store_true", help="write OUT/config.yaml and run nothing")
+    _add_weights(evaluate)
+    _add_force(evaluate)
+    evaluate.set_defaults(run=run_evaluate)
     quick = commands.add_parser("quick-check", help="nearest neighbours and a linear probe of a model on a task")
     quick.add_argument("model", type=Path, help=WEIGHTS)
     _add_weights(quick)
@@ -313,6 +322,26 @@ def _weights_entry(path: Path, arguments: argparse.Namespace) -> "Model":
     sizes = [arguments.size] if arguments.size else []
     name = path.name or path.resolve().name
     return Model("weights", name, sizes, path=str(path), arch=arguments.arch, mean=mean, std=std, name=name)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """`midnight evaluate WEIGHTS… --tiles FOLDER`."""
+    import torch
+
+    from midnight.evaluate import command
+
+    if not arguments.tiles.is_dir():
+        raise MidnightError(f"--tiles: no folder {arguments.tiles}; it has one sub-folder of images per class")
+    shared = _weights_entry(Path(arguments.weights[0]), arguments)
+    models = [command.find_weights(given, shared) for given in arguments.weights]
+    out = arguments.out or Path("results", "evaluate", "-".join(model.name for model in models))
+    config = command.make_config(models, arguments.tiles, out, torch.cuda.is_available())
+    path = command.write_config(config, out, arguments.cores, arguments.force)
+    print(f"Configuration: {path}", flush=True)
+    if not arguments.config_only:
+        status = command.run_workflow(path, arguments.cores)
+        print(f"Report: {out.resolve() / 'report.html'}" if not status else "The workflow failed; see above")
+        sys.exit(status)
 
 
 def run_quick_check(arguments: argparse.Namespace) -> None:
