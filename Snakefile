@@ -44,4 +44,5 @@ onsuccess:
 
 onerror:
     stop_services()
+    report_failures()
     print_summary()

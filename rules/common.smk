@@ -177,3 +177,26 @@ def stop_services():
         from midnight.demo.launcher import stop_service
 
         stop_service(process)
+
+
+def report_failures():
+    """After an error: the report of the models that have scores, which names those that failed."""
+    from midnight.report.partial import report_partly
+
+    scores = {
+        (model, size): [
+            layout.score(model, size, pooling, task)
+            for pooling in cfg.evaluation.poolings
+            for task in tasks
+        ]
+        for model, size in model_sizes()
+    }
+    try:
+        failed = report_partly(plain(cfg), models, scores)
+    except MidnightError as error:
+        logger.error(f"midnight: error: {error}")
+        return
+    for model, reason in failed.items():
+        logger.error(f"midnight: no scores of {model}: {reason}")
+    if failed and Path(layout.report()).exists():
+        logger.error(f"midnight: the report of the others: {layout.report()}")

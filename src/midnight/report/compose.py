@@ -73,8 +73,12 @@ def compose_report(
     figure_files: Sequence[Path],
     benchmarks: Path,
     output: Path,
+    failed: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the page from the workflow's files; the title and the banner follow the configuration."""
+    """Write the page from the workflow's files; the title and the banner follow the configuration.
+
+    `failed`: models without scores and why.
+    """
     data = cast(Literal["real", "demo"], config["data"])
     inputs = ReportInputs(
         title="Midnight: the demo" if is_generated(data) else "Midnight",
@@ -86,6 +90,7 @@ def compose_report(
         figures=figure_files,
         benchmarks=benchmarks,
         config=config,
+        failed=failed or {},
         labels=read_labels(config["evaluation"]["tasks"], config["evaluation"].get("weights")),
     )
     build_report(inputs, output)

@@ -44,6 +44,7 @@ class ReportInputs:
         figures: files of `midnight.report.figures`.
         benchmarks: folder with Snakemake's benchmark files.
         config: the resolved configuration.
+        failed: models that have no scores since a job of theirs failed, and why.
         labels: what the registries say (`midnight.report.labels.read_labels`).
     """
 
@@ -56,6 +57,7 @@ class ReportInputs:
     figures: Sequence[Path] = ()
     benchmarks: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
 
 
@@ -96,6 +98,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "data": inputs.data,
         "date": datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
         "facts": _facts(ledger, scores, comparisons, inputs.runs),
+        "failed": inputs.failed,
         "tables": tables,
         "further": further,
         "robustness": build_robustness(scores),
