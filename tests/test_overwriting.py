@@ -37,6 +37,9 @@ WRITES = {
     "tasks prepare": None,
     "export": "folder",
     "quick-check": None,
+    "evaluate": "folder",
+    "embed": "folder",
+    "summary": None,
 }
 
 

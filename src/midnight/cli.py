@@ -37,6 +37,9 @@ FOREGROUND = "least share of tissue in a tile (default: %(default)s)"
 WEIGHTS = (
     "weights: a run's folder or one of its checkpoints/step_*, a file of DINOv2's hub, a folder of timm or Hugging Face"
 )
+TILES = (
+    "folder with a sub-folder of images per class (or train, val, test with these), or a CSV: path,label[,split,group]"
+)
 Commands = Any  # argparse's own class of `add_subparsers` has no public name
 
 
@@ -139,7 +142,7 @@ def _model_commands(commands: Commands) -> None:
     export.set_defaults(run=run_export)
     evaluate = commands.add_parser("evaluate", help="from weights and a folder of labelled tiles to a report")
     evaluate.add_argument("weights", nargs="+", help=f"{WEIGHTS}; or a name from config/models.yaml")
-    evaluate.add_argument("--tiles", type=Path, required=True, help="folder with one sub-folder of images per class")
+    evaluate.add_argument("--tiles", type=Path, required=True, help=TILES)
     evaluate.add_argument("--out", type=Path, help="folder of the results (default: results/evaluate/WEIGHTS)")
     evaluate.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="(default: %(default)s)")
     evaluate.add_argument("--config-only", action="store_true", help="write OUT/config.yaml and run nothing")
@@ -157,7 +160,7 @@ def _model_commands(commands: Commands) -> None:
 
 def _embed_command(commands: Commands) -> None:
     embed = commands.add_parser("embed", help="features of whole slides for MIL: one HDF5 file per slide")
-    embed.add_argument("weights", help="a folder such as results/models/RUN, or an entry of config/models.yaml")
+    embed.add_argument("weights", help=f"{WEIGHTS}; or a name from config/models.yaml")
     embed.add_argument("slides", help="a folder of slides, a CSV with a column `path` (and optionally mpp), or a slide")
     embed.add_argument("output", type=Path, help="folder to write: h5_files/SLIDE.h5 and slides.tsv")
     cut, run = Features(), Evaluation()
@@ -330,8 +333,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     from midnight.evaluate import command
 
-    if not arguments.tiles.is_dir():
-        raise MidnightError(f"--tiles: no folder {arguments.tiles}; it has one sub-folder of images per class")
+    if not arguments.tiles.exists():
+        raise MidnightError(f"--tiles: there is no {arguments.tiles}; give a {TILES}")
     shared = _weights_entry(Path(arguments.weights[0]), arguments)
     models = [command.find_weights(given, shared) for given in arguments.weights]
     out = arguments.out or Path("results", "evaluate", "-".join(model.name for model in models))

@@ -32,7 +32,7 @@ def test_it_writes_a_small_configuration_and_runs_it(tmp_path: Path, called: lis
     assert "snakemake --cores" in called[0].read_text()
     config = load_config(read_yaml(called[0]), "config")
     assert (config.cohorts, config.results_dir) == ({}, str(tmp_path / "out"))
-    assert config.evaluation.data_root == str(tmp_path / "tiles")
+    assert config.evaluation.folders == {"tiles": str(tmp_path / "tiles")}
     models = select_models(config.evaluation.models, config.runs, weights=config.evaluation.weights)
     assert [(model.name, model.source) for model in models.values()] == [
         ("colour-statistics", "colour"),
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, called: list
     for weights, tiles, words in [
         ("hub.pth", tmp_path, "can't tell the mean and std"),
         ("absent", tmp_path, "no such file or folder of weights"),
-        ("phikon", tmp_path / "nothing", "--tiles: no folder"),
+        ("phikon", tmp_path / "nothing", "--tiles: there is no"),
         ("phikon", tmp_path, "this command did not write it"),
     ]:
         with pytest.raises(SystemExit, match=words):

@@ -254,7 +254,7 @@ def test_wrong_settings_are_one_line(
 
 
 def test_weights_that_are_none_are_one_line(slides: Path, tmp_path: Path) -> None:
-    assert "neither a folder of weights nor an entry" in embed(tmp_path / "nothing", slides, tmp_path / "out")
+    assert "neither weights nor an entry" in embed(tmp_path / "nothing", slides, tmp_path / "out")
     assert "give its folder, such as results/models/demo" in embed(Path("demo"), slides, tmp_path / "out")
 
 

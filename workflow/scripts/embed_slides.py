@@ -9,6 +9,6 @@ with redirect(snakemake.log[0]):
 
     config = load_config(snakemake.config, "config")
     folder = Path(snakemake.input.model[0]).parent if snakemake.input.model else None
-    model = find_model(snakemake.wildcards.model)
+    model = find_model(snakemake.wildcards.model, config.evaluation.weights)
     job = make_job(model, folder, config.features, config.tissue, config.evaluation)
     embed_shard(Path(snakemake.input.tissue), job, Path(snakemake.output[0]))

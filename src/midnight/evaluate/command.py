@@ -33,7 +33,7 @@ def make_config(weights: Sequence[Model], tiles: Path, out: Path, gpu: bool) -> 
 
     Args:
         weights: entries of source `weights` with their sizes, or of the registry.
-        tiles: folder of labelled images.
+        tiles: folder or CSV of labelled images.
         out: folder of the results.
         gpu: whether there is one; without it one thread decodes images.
 
@@ -47,8 +47,7 @@ def make_config(weights: Sequence[Model], tiles: Path, out: Path, gpu: bool) -> 
     evaluation = {
         "models": [BASELINE, *(name for name in names if name not in own)],
         "weights": own,
-        "data_root": str(tiles.resolve()),
-        "tasks": ["folder"],
+        "folders": {"tiles": str(tiles.resolve())},
     }
     return {"results_dir": str(out.resolve()), "evaluation": evaluation | ({} if gpu else {"workers": 1})}
 

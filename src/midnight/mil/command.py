@@ -23,7 +23,7 @@ def embed_command(
     """Embed the slides of a folder, a CSV or one file.
 
     Args:
-        weights: an exported folder, or an entry of config/models.yaml.
+        weights: see `find_weights`.
         slides: see `midnight.slides.local.find_slides`.
         output: folder to write: h5_files/{slide_id}.h5 and slides.tsv.
         features: how tiles are cut, and what is kept of the model's tokens.
@@ -49,16 +49,16 @@ def embed_command(
 
 
 def find_weights(weights: str, size: int) -> Model:
-    """A folder of weights, or an entry of config/models.yaml.
+    """Weights in any form that `midnight.evaluate.weights` reads, or an entry of config/models.yaml.
 
     Raises:
         ConfigError: it is neither, or an entry whose weights the workflow makes.
     """
     path = Path(weights).expanduser()
-    if path.is_dir():
-        return Model("dir", path.name, [size], path=str(path), name=path.resolve().name)
+    if path.exists():
+        return Model("weights", path.name, [size], path=str(path.resolve()), name=path.resolve().name)
     if weights not in load_models():
-        raise ConfigError(f"{weights}: neither a folder of weights nor an entry of {MODELS}")
+        raise ConfigError(f"{weights}: neither weights nor an entry of {MODELS}")
     model = find_model(weights)
     if model.source in OWN:
         raise ConfigError(f"{weights}: is made by the workflow; give its folder, such as results/models/{weights}")

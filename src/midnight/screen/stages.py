@@ -8,6 +8,7 @@ STAGES = {
     "tiles": ("plan_tiles", "draw_tiles", "join_tiles"),
     "training": ("train", "init_model"),
     "evaluation": ("demo_benchmarks", "prepare_task", "embed", "score"),
+    "features": ("embed_slides", "join_features"),
     "report": ("draw_curves", "draw_cohort", "draw_patches", "draw_tsne", "draw_gains", "tables", "report"),
 }
 TARGETS = ("all", "ablations")
