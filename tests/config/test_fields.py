@@ -50,6 +50,7 @@ def test_values_become_typed_dataclasses() -> None:
         ({"name": "x", "kind": "c"}, "kind: 'c' is not one of ['a', 'b']"),
         ({"name": "x", "inner": {"pair": [0]}}, "inner.pair: [0] is too short"),
         ({"name": "x", "many": {"m": {"size": "1"}}}, "many.m.size: '1' is not of type 'integer'"),
+        ({"name": "x", "many": {"m": {"size": None}}}, "many.m.size: is empty; fill it in (integer), or remove"),
         ({"name": "x", "numbers": []}, "numbers"),
         ({"name": "x", "numbers": [0]}, "numbers.0: 0 is less than or equal to the minimum of 0"),
     ],

@@ -73,7 +73,7 @@ def test_each_kind_of_change_reruns_what_depends_on_it(tmp_path: Path) -> None:
     change = {
         "cohorts": {"local": {"path": str(folder)}},
         "shard_size": 1,
-        "evaluation": {"data_root": str(tmp_path), "models": [], "tasks": []},
+        "evaluation": {"folders": {"tiles": str(tmp_path)}, "models": []},
         "tissue": {"workers": 1},
     }
     workflow = make_workflow(tmp_path, change, base="local")

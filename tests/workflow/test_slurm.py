@@ -42,7 +42,7 @@ def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(tiny_demo: Wor
     change = {
         "cohorts": {"local": {"path": str(tiny_demo.folder / "data" / "demo-slides")}},
         "runs": {"local": {"override": {"training": training}}},
-        "evaluation": {"data_root": "none"},
+        "evaluation": {"folders": {"tiles": "none"}},
     }
     limits = [
         "--set-resources",

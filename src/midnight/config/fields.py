@@ -80,6 +80,8 @@ def _explain(problem: Any) -> str:
     if problem.validator == "required":
         missing = sorted(set(problem.validator_value) - set(problem.instance))
         return f"{place}: missing key {', '.join(map(repr, missing))}"
+    if problem.validator == "type" and problem.instance is None:
+        return f"{place}: is empty; fill it in ({problem.validator_value}), or remove the key"
     return f"{place}: {problem.message}"
 
 
