@@ -3,6 +3,7 @@
 import math
 import re
 
+from midnight import clock
 from midnight.report.export import ABSENT, number
 
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
@@ -32,17 +33,8 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.4 s`, `12 s`, `3 min 20 s`, `5 h 03 min`."""
-    if seconds is None or not math.isfinite(seconds):
-        return ABSENT
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """See `midnight.clock.duration`; a dash when it is not known."""
+    return ABSENT if seconds is None or not math.isfinite(seconds) else clock.duration(seconds)
 
 
 def without_credentials(text: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from midnight.clock import duration, roughly
 from midnight.report.walltime import read_walltimes
 from midnight.screen import demo_times
-from midnight.screen.clock import duration, roughly
 from midnight.screen.stages import TARGETS, count_stages, stage_of
 from midnight.screen.training import Progress, Watch
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from midnight.screen.clock import duration
+from midnight.clock import duration
 from midnight.tail import error_line, last_lines, read_tail
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from midnight.screen.clock import duration
+from midnight.clock import duration
 
 TAIL = 65_536
 """Bytes read from the end of `metrics.jsonl`: some hundred lines."""
