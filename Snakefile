@@ -9,6 +9,7 @@ if not workflow.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/handlers.smk"
 include: "rules/shards.smk"
 include: "rules/targets.smk"
 include: "rules/tile_sets.smk"

@@ -35,6 +35,7 @@ def never(_: Path) -> Iterator[str]:
 
 def test_a_new_file_costs_nothing(tmp_path: Path) -> None:
     check_file(tmp_path / "new", never(tmp_path), OURS)
+    assert not (tmp_path / "new").exists()
 
 
 def test_only_our_own_file_is_replaced_unless_forced(tmp_path: Path, source: Path) -> None:
@@ -90,6 +91,7 @@ def test_a_folder_of_ours_is_written_again(tmp_path: Path, source: Path) -> None
 def test_an_empty_folder_may_be_there(tmp_path: Path, source: Path) -> None:
     (tmp_path / "out").mkdir()
     write(tmp_path / "out", source, a="1")
+    assert (tmp_path / "out" / "a").read_text() == "1"
 
 
 def test_what_others_put_or_changed_in_a_folder_stays(tmp_path: Path, source: Path) -> None:

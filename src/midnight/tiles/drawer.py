@@ -182,7 +182,7 @@ class TileDrawer:
             return False
         except MidnightError:
             raise
-        except Exception:
+        except Exception:  # of a decoder, as in `undamaged`, where the log has the traceback
             log.debug("slide %s", self.sampler.slides[choice.slide].slide_id, exc_info=True)
             return False
         return True
