@@ -40,10 +40,10 @@ onstart:
 
 onsuccess:
     stop_services()
-    print_summary()
+    print_summary(succeeded=True)
 
 
 onerror:
     stop_services()
     report_failures()
-    print_summary()
+    print_summary(succeeded=False)

@@ -23,9 +23,9 @@ def note_asked():
     write_asked(layout.asked(), asked)
 
 
-def print_summary():
+def print_summary(succeeded):
     """A summary that can't be made is no reason to end otherwise than the run did."""
     try:
-        logger.info(f"\n{summary(cfg.results_dir)}\n")
+        logger.info(f"\n{summary(cfg.results_dir, succeeded)}\n")
     except MidnightError as error:
         logger.warning(f"no summary: {error}")

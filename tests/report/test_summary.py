@@ -95,7 +95,7 @@ def test_a_run_that_failed_explains_its_model_too(results: Path) -> None:
     text = summary(results)
     assert "Failed     run demo-hr: not trained: out of memory" in text
     assert "model Demo/196" not in text
-    assert "  Report     not written: run again once what failed is mended" in text.splitlines()
+    assert "  Report     not written yet" in text.splitlines()
 
 
 def test_slides_that_can_t_be_had_are_the_first_failure(results: Path) -> None:
@@ -108,6 +108,15 @@ def test_what_was_not_begun_is_no_failure(results: Path) -> None:
     for path in (results / "scores" / "demo-init").rglob("*.json"):
         path.unlink()
     assert "  Not begun  1: model Random init at 112 px" in summary(results).splitlines()
+
+
+def test_what_a_run_was_not_asked_for_is_no_failure(results: Path) -> None:
+    for path in (results / "scores" / "demo-init").rglob("*.json"):
+        path.unlink()
+    log(results, "score/demo-init-112", "2026-11-26 03:50:20,799 INFO midnight: all is well\n")
+    assert "Failed" in summary(results)
+    told = summary(results, succeeded=True)
+    assert "Failed" not in told and "  Not made   1: model Random init at 112 px" in told.splitlines()
 
 
 def test_what_other_configurations_left_is_not_shown(results: Path) -> None:

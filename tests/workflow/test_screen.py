@@ -23,7 +23,7 @@ def test_one_line_per_event_and_a_summary(tmp_path: Path) -> None:
     summary = lines[lines.index("Summary of results") :]
     assert summary[1].startswith("  Slides     2 of 4 used")
     assert any("md5 mismatch" in line for line in summary) and any("do: the service has" in line for line in summary)
-    assert any(line.startswith("  Not begun  3: run demo, run demo-hires, model ") for line in summary)
+    assert any(line.startswith("  Not made   3: run demo, run demo-hires, model ") for line in summary)
     assert len(lines) < 40
     (log,) = [line.partition(": ")[2] for line in lines if line.startswith("Complete log(s)")]
     assert "Reason: Missing output files" in Path(log).read_text(), "in full in Snakemake's own log"

@@ -24,11 +24,12 @@ ROWS = 12
 LABEL = 11
 
 
-def summary(results: str | Path) -> str:
+def summary(results: str | Path, succeeded: bool = False) -> str:
     """The summary of a results folder, some dozen lines; parts that are not there yet are left out.
 
     Args:
         results: `results_dir` of the configuration.
+        succeeded: the run that has just ended did all that it was asked for, so what is missing has not failed.
 
     Raises:
         MidnightError: there is no such folder, or nothing of a run in it.
@@ -36,7 +37,8 @@ def summary(results: str | Path) -> str:
     results = Path(results)
     layout = Layout(str(results), "")
     asked = read_asked(layout.asked())
-    parts = [_slides(layout, asked), _scores(results, asked), _missing(layout, asked), _places(results, asked)]
+    missing = _missing(layout, asked, succeeded)
+    parts = [_slides(layout, asked), _scores(results, asked), missing, _places(results, asked)]
     if not any(parts[:3]) and asked is None:
         raise MidnightError(f"{results}: no results of a run there; name its results_dir, e.g. results/demo")
     return "\n".join([f"Summary of {results}", *(line for part in parts for line in part)])
@@ -139,12 +141,13 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
     return (f"{cell:{'<' if i == 0 else '>'}{width}}" for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
 
 
-def _missing(layout: Layout, asked: Asked | None) -> list[str]:
+def _missing(layout: Layout, asked: Asked | None, succeeded: bool) -> list[str]:
     found = missing_results(layout, asked) if asked else []
-    waiting = [missing.name for missing in found if not missing.log]
+    failed = [missing for missing in found if missing.log and not succeeded]
+    waiting = [missing.name for missing in found if missing not in failed]
     not_begun = [_short(f"{len(waiting)}: {', '.join(waiting)}")] if waiting else []
-    return _section("Failed", [line for missing in found if missing.log for line in _failure(missing)]) + _section(
-        "Not begun", not_begun
+    return _section("Failed", [line for missing in failed for line in _failure(missing)]) + _section(
+        "Not made" if succeeded else "Not begun", not_begun
     )
 
 
@@ -156,9 +159,7 @@ def _places(results: Path, asked: Asked | None) -> list[str]:
     """Where everything is, of what is there."""
     report, logs, local = results / "report.html", results / "logs", results / "mlflow.db"
     uri = asked.tracking_uri if asked else None
-    lines = _section(
-        "Report", [str(report)] if report.exists() else ["not written: run again once what failed is mended"]
-    )
+    lines = _section("Report", [str(report)] if report.exists() else ["not written yet"])
     lines += _section("Logs", [f"{logs}/RULE/….log, Snakemake's own in .snakemake/log/"] if logs.is_dir() else [])
     if uri not in (None, "off"):
         lines += _section("MLflow", [formatting.without_credentials(str(uri))])
