@@ -104,7 +104,7 @@ def _command(arguments: list[str]) -> str:
 
 def _shown(arguments: list[str]) -> list[str]:
     """The arguments without those that name files of this machine."""
-    hidden, shown = ("--out", "--data"), []
+    hidden, shown = ("--out", "--data", "--slides", "--tiles", "--weights"), []
     for number, argument in enumerate(arguments):
         before = arguments[number - 1] if number else ""
         if (

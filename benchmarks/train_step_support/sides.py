@@ -42,7 +42,13 @@ class Case:
         values = {
             "name": self.name,
             "crops": {"global_size": self.global_size, "local_size": self.local_size, "n_local": self.n_local},
-            "backbone": {"arch": self.arch, "kwargs": self.kwargs, "drop_path": self.drop_path, "layer_scale": 1.0},
+            "backbone": {
+                "arch": self.arch,
+                "kwargs": self.kwargs,
+                "drop_path": self.drop_path,
+                "layer_scale": 1.0,
+                "pos_interpolation": "antialias",  # as timm, which the plain side is
+            },
             "heads": {"prototypes": self.prototypes, "hidden": self.hidden},
             "optimizer": {"freeze_last_layer": 0.0},
             "training": {"iterations": 10 * STEP, "gpus": 1, "batch_size": self.batch, "accumulation": 1},

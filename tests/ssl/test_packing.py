@@ -195,7 +195,7 @@ def test_xformers_gets_what_block_diagonal_attention_needs(monkeypatch: pytest.M
     monkeypatch.setattr(attention, "_use_xformers", lambda x: True)
     torch.manual_seed(5)
     assert_same(run(model), expected)
-    tokens = 4 * 17 + 6 * 5 if drop_path == 0 else 2 * 17 + 4 * 5
+    tokens = 4 * 17 + 6 * 5 if drop_path == 0 else 2 * 17 + 3 * 5
     assert calls == [(1, tokens, 4, 8)] * 3
 
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.masking import step_masks
 from midnight.ssl.network import Network, build_student, teacher_of, update_teacher
-from midnight.ssl.step import Batch, compute_losses, normalise, prepare, regularize
+from midnight.ssl.step import Batch, compute_losses, normalise, prepare, regularize, teacher_targets
 from tests.ssl.tiny import batch_at, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -38,10 +38,20 @@ def test_crops_are_normalised_with_all_first_views_first() -> None:
 def test_the_total_is_the_weighted_sum(local: int, regularizer: str) -> None:
     config = tiny_recipe(loss={"regularizer": regularizer, "regularizer_weight": 0.3, "ibot": 0.5}).loss
     losses = compute_losses(*networks(), make_batch(local), 0.05, config)
-    expected = losses.dino + 0.5 * losses.ibot + 0.3 * losses.regularizer
+    scale = 1 if local else 2 / 3  # DINOv2 counts one local crop's term at least
+    expected = scale * losses.dino + 0.5 * losses.ibot + 0.3 * losses.regularizer
     torch.testing.assert_close(losses.total, expected)
     assert (float(losses.regularizer) == 0) == (regularizer == "none")
     assert losses.targets.dino.shape == (2, 4, 32)
+
+
+def test_the_teacher_sees_what_is_hidden_from_the_student() -> None:
+    teacher, batch = networks()[1], make_batch()
+    uncovered = replace(batch, masks=torch.zeros_like(batch.masks), hidden=batch.rows)
+    targets, expected = (teacher_targets(teacher, one, 0.05, 3) for one in (batch, uncovered))
+    assert batch.masks.any()
+    assert torch.equal(targets.cls, expected.cls)
+    assert torch.equal(targets.ibot, expected.ibot)
 
 
 def test_gradients_reach_every_parameter_of_the_student_and_none_of_the_teacher() -> None:

@@ -75,13 +75,16 @@ class Crops:
     jitter_p: float = key(0.8, "probability of colour jitter [D2]", minimum=0, maximum=1)
     grayscale_p: float = key(0.0, "probability of grey (DINOv2: .2; off for H&E [our choice])", minimum=0, maximum=1)
     blur_p: tuple[float, float, float] = key(
-        (1.0, 0.1, 0.5), "blur: first global, second global, locals [D2]", minimum=0, maximum=1
+        (0.0, 0.9, 0.5),
+        "blur: first global, second global, locals, as [D2]'s code runs: it blurs with 1 - p of its 1.0, 0.1, 0.5",
+        minimum=0,
+        maximum=1,
     )
     solarize_p: float = key(0.2, "solarize on the second global [D2]", minimum=0, maximum=1)
     flips: bool = key(True, "horizontal and vertical flips [our choice]")
     rotations: bool = key(True, "rotations by multiples of 90° [our choice]")
-    mean: tuple[float, float, float] = key((0.5, 0.5, 0.5), "normalisation mean [K]")
-    std: tuple[float, float, float] = key((0.5, 0.5, 0.5), "normalisation standard deviation [K]")
+    mean: tuple[float, float, float] = key((0.5, 0.5, 0.5), "normalisation mean, of pixels from 0 to 1 [K]")
+    std: tuple[float, float, float] = key((0.5, 0.5, 0.5), "normalisation standard deviation [K]", exclusiveMinimum=0)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ class Backbone:
         0.4, "stochastic depth of the student, the same in each block [D2: .3; .4 for ViT-g]", minimum=0, maximum=1
     )
     layer_scale: float | None = key(None, "LayerScale at init; null keeps timm's. 1.0 from scratch", exclusiveMinimum=0)
+    pos_interpolation: Literal["offset", "antialias"] = key(
+        "offset",
+        "how crops of other sizes read the position table. offset: bicubic, not antialiased, 0.1 patches off [D2]; "
+        "antialias: as timm, eva, [OM] and DINOv2's models with registers",
+    )
     init: str = key("random", "random, pretrained (timm's), run:NAME (its teacher) or a file in hub/timm/HF layout")
 
 
@@ -104,6 +112,10 @@ class Heads:
     prototypes: int = key(65536, "prototypes per head [D2; 131072 for ViT-g]", minimum=2)
     hidden: int = key(2048, "width of the MLP [D2]", minimum=1)
     bottleneck: int = key(256, "width before the prototypes [D2; 384 for ViT-g's DINO head]", minimum=1)
+    ibot_bottleneck: int | None = key(None, "of iBOT's own head, if not `bottleneck` [D2: 256]", minimum=1)
+    prototype_length: Literal["trained", "fixed"] = key(
+        "trained", "trained and decayed, from 1 on [D2]; fixed at 1: logits are cosines [DINO]"
+    )
     layers: int = key(3, "layers of the MLP [D2]", minimum=1)
     shared: bool = key(False, "one head for DINO and iBOT; [D2: two for ViT-g]")
 
@@ -138,7 +150,8 @@ class Optimizer:
     weight_decay: tuple[float, float] = key((0.04, 0.2), "cosine from, to [D2 for ViT-g; else to .4]", minimum=0)
     layer_decay: float = key(1.0, "lr factor per layer from the top [D2: 1.0 for ViT-g]", exclusiveMinimum=0, maximum=1)
     patch_embed_lr: float = key(0.2, "lr factor of the patch embedding [D2]", exclusiveMinimum=0)
-    betas: tuple[float, float] = key((0.9, 0.999), "AdamW [D2]", minimum=0, maximum=1)
+    decay_tokens: bool = key(True, "weight decay of the class, register and mask tokens and the position table [D2]")
+    betas: tuple[float, float] = key((0.9, 0.999), "AdamW [D2]", minimum=0, exclusiveMaximum=1)
     clip_grad: float = key(3.0, "largest gradient norm [D2]", exclusiveMinimum=0)
     freeze_last_layer: float = key(
         0.01, "share of the run with frozen prototypes [D2: 1 of 100 epochs]", minimum=0, maximum=1
@@ -175,6 +188,11 @@ class Training:
     )
     augment: Literal["cpu", "device"] = key("cpu", "where crops are made: workers, or the GPU [our choice]")
     max_nonfinite: int = key(5, "consecutive non-finite losses before the run stops [our choice]", minimum=0)
+
+    @property
+    def effective_batch(self) -> int:
+        """Tiles per optimizer step."""
+        return self.gpus * self.batch_size * self.accumulation
 
     @property
     def sharded(self) -> bool:

@@ -14,6 +14,7 @@ from midnight.config import Backbone
 from midnight.errors import ConfigError
 from midnight.ssl.blocks import compile_blocks, drop_rates, make_packable
 from midnight.ssl.packing import pack, unpack
+from midnight.ssl.positions import add_positions, resize_of
 from midnight.ssl.residual import draw_kept
 
 
@@ -87,17 +88,24 @@ def check_sizes(patch_size: int, **sizes: int) -> None:
 class MaskedViT(nn.Module):
     """A timm vision transformer that sees a learned token in place of masked patches."""
 
-    def __init__(self, vit: VisionTransformer, checkpointing: bool = False) -> None:
+    def __init__(
+        self, vit: VisionTransformer, checkpointing: bool = False, pos_interpolation: str = "antialias"
+    ) -> None:
         """Wrap a model; its blocks are changed in place to take packed tokens.
 
         Args:
             vit: the model.
             checkpointing: whether a block's activations are computed again in the backward pass, not kept.
+            pos_interpolation: how the position table is resized for other sizes, a key of `positions.RESIZES`.
+
+        Raises:
+            ConfigError: the model's table can't be resized that way.
         """
         super().__init__()
         self.vit = vit
         self.mask_token = nn.Parameter(torch.zeros(vit.embed_dim))
         self.checkpointing = checkpointing
+        self.resize = resize_of(vit, pos_interpolation)
         self.packable = make_packable(vit)
         self.compiled = False
 
@@ -135,7 +143,7 @@ class MaskedViT(nn.Module):
         if masks is not None:
             hidden = masks.view(*tokens.shape[:3], 1)
             tokens = torch.where(hidden, self.mask_token.to(tokens.dtype), tokens)
-        embedded: Tensor = self.vit.norm_pre(self.vit._pos_embed(tokens))
+        embedded: Tensor = self.vit.norm_pre(add_positions(self.vit, tokens, self.resize))
         return embedded
 
     def _separate(self, tokens: Tensor) -> Features:

@@ -31,6 +31,8 @@ def model_card(recipe: Recipe, vit: VisionTransformer, step: int, data: str) -> 
         "patch_size": vit.patch_embed.patch_size[0],
         "embed_dim": vit.embed_dim,
         "registers": vit.num_reg_tokens,
+        # Of sizes other than img_size: local crops saw the one, what loads this folder (timm, eva) does the other.
+        "pos_interpolation": {"training": recipe.backbone.pos_interpolation, "evaluation": "antialias"},
         "mean": list(recipe.crops.mean),
         "std": list(recipe.crops.std),
         "recipe": recipe.name,

@@ -16,10 +16,14 @@ Mask = NDArray[np.bool_]
 
 
 def block_mask(grid: tuple[int, int], target: int, rng: np.random.Generator) -> Mask:
-    """A mask bool [rows, columns] of rectangles that hide at most `target` patches, and at least one if target > 0."""
+    """A mask bool [rows, columns] of rectangles that hide at most `target` patches, and at least one if target > 0.
+
+    A rectangle covers half the grid at most, and never a whole row or column, as in DINOv2.
+    """
     mask = np.zeros(grid, dtype=bool)
+    largest = max(1, grid[0] // 2 * grid[1])
     while (room := target - int(mask.sum())) > 0:
-        if not _add_block(mask, room, rng):
+        if not _add_block(mask, min(room, largest), rng):
             break
     if target > 0 and not mask.any():
         mask[tuple(rng.integers(grid))] = True
@@ -30,10 +34,10 @@ def _add_block(mask: Mask, room: int, rng: np.random.Generator) -> bool:
     """Hide a rectangle with between 1 and `room` patches that were visible; False when none was found."""
     rows, columns = mask.shape
     for _ in range(ATTEMPTS):
-        area = rng.uniform(min(MIN_BLOCK, room), room)
+        area = MIN_BLOCK + (room - MIN_BLOCK) * rng.random()  # downwards where less is left, as in DINOv2
         aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if not (0 < height <= rows and 0 < width <= columns):
+        if not (0 < height < rows and 0 < width < columns):
             continue
         top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
         block = mask[top : top + height, left : left + width]

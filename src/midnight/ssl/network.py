@@ -39,8 +39,8 @@ def build_student(recipe: Recipe) -> Network:
     vit = build_vit(recipe.backbone, recipe.crops.global_size, recipe.backbone.drop_path)
     check_sizes(vit.patch_embed.patch_size[0], global_size=recipe.crops.global_size, local_size=recipe.crops.local_size)
     dino_head = DINOHead(vit.embed_dim, recipe.heads)
-    ibot_head = None if recipe.heads.shared else DINOHead(vit.embed_dim, recipe.heads)
-    backbone = MaskedViT(vit, recipe.training.activation_checkpointing)
+    ibot_head = None if recipe.heads.shared else DINOHead(vit.embed_dim, recipe.heads, recipe.heads.ibot_bottleneck)
+    backbone = MaskedViT(vit, recipe.training.activation_checkpointing, recipe.backbone.pos_interpolation)
     if recipe.training.compile:
         backbone.compile_blocks()
     return Network(backbone, dino_head, ibot_head)

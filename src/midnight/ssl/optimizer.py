@@ -11,6 +11,7 @@ from midnight.ssl import distributed
 from midnight.ssl.network import Network
 from midnight.ssl.schedules import Values
 
+TOKENS = ("_token", "pos_embed")
 STEM = ("mask_token", "cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
 
 
@@ -23,9 +24,12 @@ def layer_of(name: str, depth: int) -> int:
     return 0 if any(part in name for part in STEM) else depth + 1
 
 
-def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: not to biases, norms, LayerScale, tokens and position embeddings."""
-    return parameter.ndim > 1 and not name.endswith(("bias", "_token", "pos_embed"))
+def decays(name: str, parameter: nn.Parameter, tokens: bool) -> bool:
+    """Whether weight decay applies: to matrices, and if `tokens` to tokens and position tables [DINOv2].
+
+    Not to biases, norms and LayerScale.
+    """
+    return tokens if name.endswith(TOKENS) else parameter.ndim > 1
 
 
 def parameter_groups(student: Network, config: Optimizer) -> list[dict[str, Any]]:
@@ -36,12 +40,16 @@ def parameter_groups(student: Network, config: Optimizer) -> list[dict[str, Any]
         scale = config.layer_decay ** (depth + 1 - layer_of(name, depth))
         if ".patch_embed." in name:
             scale *= config.patch_embed_lr
-        key = (scale, decays(name, parameter), name.endswith("prototypes"))
+        key = (scale, decays(name, parameter, config.decay_tokens), _is_prototype(name))
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr_scale": scale, "decays": decay, "prototypes": prototypes}
         for (scale, decay, prototypes), parameters in groups.items()
     ]
+
+
+def _is_prototype(name: str) -> bool:
+    return name.endswith(("prototypes", "prototype_lengths"))
 
 
 def build_optimizer(student: Network, config: Optimizer) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """Stochastic depth that saves work: a residual branch sees only the samples that keep it [DINOv2].
 
-A sample's branch is kept with the share 1 − p of its group, exactly (rounded, at least one sample), and multiplied by
-the inverse of that share, so that the mean over draws is the branch itself.
+A sample's branch is kept with the share 1 − p of its group, exactly (rounded down, at least one sample), and
+multiplied by the inverse of that share, so that the mean over draws is the branch itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Kept = tuple[Tensor, ...]
 
 def kept_count(samples: int, rate: float) -> int:
     """How many of a group's samples keep a branch that is dropped with probability `rate`."""
-    return max(1, round(samples * (1 - rate)))
+    return max(1, int(samples * (1 - rate)))
 
 
 def draw_kept(layout: Layout, rates: Sequence[Sequence[float]], device: torch.device) -> list[list[Kept | None]]:

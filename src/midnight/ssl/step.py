@@ -156,5 +156,7 @@ def compute_losses(
     patches = student.ibot_head(_hidden_patches(seen, batch.rows))
     ibot = ibot_loss(patches, targets.ibot, batch.masks, config.student_temperature, batch.rows)
     regularizer = regularize(seen.cls, config)
-    total = config.dino * dino + config.ibot * ibot + config.regularizer_weight * regularizer
+    # DINOv2 divides by its terms and counts one of a local crop at least: of 3 where there are 2.
+    scale = 2 / 3 if batch.local_crops is None else 1.0
+    total = scale * config.dino * dino + config.ibot * ibot + config.regularizer_weight * regularizer
     return Losses(total, dino, ibot, regularizer, logits[:2].detach(), targets)

@@ -60,7 +60,7 @@ class Draws:
 
 
 def views(crops: Crops) -> tuple[list[View], list[View]]:
-    """The global and the local views; DINOv2 blurs the first global always and solarizes only the second."""
+    """The global and the local views; DINOv2 solarizes only the second global, and blurs it and the locals."""
     first, second, local = crops.blur_p
     return (
         [

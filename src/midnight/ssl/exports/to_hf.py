@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from midnight.atomic import write_json
 from midnight.errors import MidnightError
 from midnight.ssl.export import HEADS, save_weights
-from midnight.ssl.weights import State, read_weights
+from midnight.ssl.weight_files import State, read_weights
 
 BLOCK_NAMES = {
     "norm1": "norm1",
@@ -121,7 +121,9 @@ def hf_state(vit: VisionTransformer, mask_token: Tensor) -> State:
     """
     source = {name: value.detach() for name, value in vit.state_dict().items()}
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
-    positions, patches = source["pos_embed"][:, :prefix], source["pos_embed"][:, prefix:]
+    # where timm adds no positions (pos_embed: none), zeros add nothing either
+    table = source.get("pos_embed", torch.zeros(1, prefix + vit.patch_embed.num_patches, vit.embed_dim))
+    positions, patches = table[:, :prefix], table[:, prefix:]
     cls_position = positions[:, :1] if prefix else torch.zeros_like(source["cls_token"])
     state = {
         "embeddings.cls_token": source["cls_token"],
