@@ -9,6 +9,7 @@ if not workflow.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/params.smk"
 include: "rules/handlers.smk"
 include: "rules/shards.smk"
 include: "rules/targets.smk"
@@ -34,6 +35,8 @@ rule all:
 
 onstart:
     forget_failures()
+    give_up_permanent_errors()
+    know_slurm_ends()
     note_asked()
     start_services()
 

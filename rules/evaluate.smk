@@ -22,7 +22,9 @@ rule embed:
         runtime=1440,
     params:
         model=lambda wildcards: model_params(wildcards.model),
-        tasks={name: registry.data_settings(tasks[name]) for name in EMBEDDED},
+        tasks=canonical(
+            {name: registry.data_settings(tasks[name]) for name in EMBEDDED}
+        ),
     message:
         "Embedding {wildcards.model} at {wildcards.size} px"
     script:
@@ -55,7 +57,7 @@ rule score:
         runtime=2880,
     params:
         model=lambda wildcards: model_params(wildcards.model),
-        tasks=plain(tasks),
+        tasks=settings(tasks),
         protocol=cfg.evaluation.protocol,
         seed=cfg.seed,
     message:

@@ -19,7 +19,7 @@ rule embed_slides:
         mem_mb=32_000,
         runtime=1440,
     params:
-        model=lambda wildcards: plain(known_models[wildcards.model]),
+        model=lambda wildcards: settings(known_models[wildcards.model]),
         features=feature_params(),
         tissue=tissue_params(),
     message:

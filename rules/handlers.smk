@@ -9,6 +9,20 @@ def forget_failures():
     attempts.forget_failures(Path(layout.model(run, ".")) for run in cfg.runs)
 
 
+def give_up_permanent_errors():
+    """No `retries` for what no further attempt can mend."""
+    from midnight.screen.permanent import retry_no_permanent_errors
+
+    retry_no_permanent_errors()
+
+
+def know_slurm_ends():
+    """No job that Slurm preempted or forgot is waited for."""
+    from midnight.screen.slurm_status import know_all_ends
+
+    know_all_ends(requeued=not getattr(workflow.executor_settings, "no_requeue", False))
+
+
 def start_services():
     """The demo's GDC service: jobs find its address in their environment."""
     if cfg.demo:

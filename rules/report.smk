@@ -136,7 +136,7 @@ rule tables:
         mem_mb=2000,
         runtime=30,
     params:
-        tasks=cfg.evaluation.tasks,
+        tasks=list(tasks),
     message:
         "Writing the tables"
     script:
@@ -153,6 +153,7 @@ rule report:
             for shard in shards(cohort)
         ],
         tissue=[layout.tissue_index(cohort) for cohort in cfg.cohorts],
+        manifests=[layout.manifest(cohort) for cohort in cfg.cohorts],
         runs=[layout.model(run, "model.json") for run in cfg.runs],
         figures=figures(),
     output:

@@ -17,7 +17,7 @@ checkpoint pin_manifest:
         runtime=60,
     params:
         cohort=lambda wildcards: pinned_params(wildcards.cohort),
-        filters=plain(cfg.gdc.filters),
+        filters=settings(cfg.gdc.filters),
     message:
         "Pinning the manifest of {wildcards.cohort}"
     script:

@@ -17,9 +17,9 @@ rule plan_tiles:
         mem_mb=4000,
         runtime=30,
     params:
-        cohorts=lambda wildcards: dict(tile_sets[wildcards.tileset].cohorts),
-        tiles=lambda wildcards: plain(tile_sets[wildcards.tileset].tiles),
-        draw=plain(cfg.draw),
+        cohorts=lambda wildcards: canonical(dict(tile_sets[wildcards.tileset].cohorts)),
+        tiles=lambda wildcards: settings(tile_sets[wildcards.tileset].tiles),
+        draw=settings(cfg.draw),
         size=lambda wildcards: set_size(wildcards.tileset),
     message:
         "Planning {wildcards.tileset}: {params.size} (disk and time: see {log})"
@@ -45,8 +45,8 @@ rule draw_tiles:
         mem_mb=1000 + 2000 * cfg.draw.workers,
         runtime=480,
     params:
-        cohorts=lambda wildcards: dict(tile_sets[wildcards.tileset].cohorts),
-        tiles=lambda wildcards: plain(tile_sets[wildcards.tileset].tiles),
+        cohorts=lambda wildcards: canonical(dict(tile_sets[wildcards.tileset].cohorts)),
+        tiles=lambda wildcards: settings(tile_sets[wildcards.tileset].tiles),
         per_shard=cfg.draw.tiles_per_shard,
         shards=lambda wildcards: list(
             tile_sets[wildcards.tileset].job_shards(
@@ -82,8 +82,8 @@ rule join_tiles:
         + tile_sets[wildcards.tileset].predrawn.count * 250 // 1_000_000,
         runtime=120,
     params:
-        cohorts=lambda wildcards: dict(tile_sets[wildcards.tileset].cohorts),
-        tiles=lambda wildcards: plain(tile_sets[wildcards.tileset].tiles),
+        cohorts=lambda wildcards: canonical(dict(tile_sets[wildcards.tileset].cohorts)),
+        tiles=lambda wildcards: settings(tile_sets[wildcards.tileset].tiles),
         per_shard=cfg.draw.tiles_per_shard,
     message:
         "Indexing {wildcards.tileset}"

@@ -5,6 +5,10 @@ import signal
 if not workflow.is_main_process:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
+for run in cfg.runs if workflow.is_main_process else ():
+    if change := foreseen(run):
+        logger.warning(f"midnight: {change}")
+
 
 rule train:
     input:
@@ -26,9 +30,9 @@ rule train:
     benchmark:
         layout.benchmark("train", "{run}")
     # A run longer than its time limit goes on in the next job, from the checkpoint that the warning made it save.
-    # Only the main process starts again: within a job there is no time left. Once an
-    # error has come twice, the jobs that are left end at once.
-    retries: 5 if workflow.is_main_process and not cfg.demo else 0
+    # Only the main process starts again: within a job there is no time left. As often
+    # as it takes, as long as checkpoints are saved (ssl/attempts.py).
+    retries: 10_000 if workflow.is_main_process and not cfg.demo else 0
     conda:
         CONDA
     threads: workflow.cores if cfg.demo else 8
@@ -39,8 +43,8 @@ rule train:
         nodes=lambda wildcards: gpu_resources(wildcards.run)[1],
         slurm_extra="--signal=USR1@120",
     params:
-        recipe=lambda wildcards: plain(recipes[wildcards.run]),
-        cohorts=lambda wildcards: cfg.runs[wildcards.run].cohorts,
+        recipe=lambda wildcards: training_params(wildcards.run),
+        cohorts=lambda wildcards: canonical(cfg.runs[wildcards.run].cohorts),
     message:
         "Training {wildcards.run}"
     script:
@@ -57,7 +61,9 @@ rule init_model:
         layout.benchmark("init_model", "{model}")
     wildcard_constraints:
         model="|".join(
-            name for name in known_models if known_models[name].source == "init"
+            re.escape(name)
+            for name in known_models
+            if known_models[name].source == "init"
         )
         or "none",
     conda:

@@ -9,10 +9,26 @@ class MidnightError(Exception):
     """
 
     status = 1
+    permanent = False  # whether trying again is vain
 
 
 class ConfigError(MidnightError):
-    """A configuration file, a recipe or a manifest is not what it should be."""
+    """A configuration file, a recipe or a manifest is not what it should be. Trying again is vain."""
+
+    status = 78  # EX_CONFIG
+    permanent = True
+
+    @property
+    def lines(self) -> list[str]:
+        """The problems, a line each, without the head that several have."""
+        first, *rest = str(self).splitlines()
+        return [line.strip() for line in rest] or [first]
+
+
+class GivenUpError(MidnightError):
+    """Too many attempts at the same thing came to nothing. Trying again is vain until somebody has looked."""
+
+    permanent = True
 
 
 class ServiceError(MidnightError):

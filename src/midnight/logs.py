@@ -41,6 +41,7 @@ def redirect(log: str | Path) -> Iterator[None]:
     """
     leave_at_once()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
+    _mark(log).unlink(missing_ok=True)
     terminal = os.dup(2)
     saved_out = os.dup(1)
     with open(log, "w", buffering=1) as file:
@@ -54,6 +55,8 @@ def redirect(log: str | Path) -> Iterator[None]:
             yield
     except MidnightError as error:
         status = error.status
+        if error.permanent:
+            _mark(log).touch()
         say(f"error: {error}")
         logging.getLogger("midnight").error("%s", error, exc_info=error.__cause__)
     except KeyboardInterrupt as interrupt:
@@ -74,6 +77,15 @@ def redirect(log: str | Path) -> Iterator[None]:
         os._exit(status)
     if status:
         sys.exit(status)
+
+
+def is_permanent(log: str | Path) -> bool:
+    """Whether the last script that wrote this log ended with an error after which another try is vain."""
+    return _mark(log).exists()
+
+
+def _mark(log: str | Path) -> Path:
+    return Path(f"{log}.permanent")
 
 
 @contextlib.contextmanager

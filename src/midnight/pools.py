@@ -13,10 +13,11 @@ def ends_with_block(pool: Pool) -> Iterator[Pool]:
     """The pool, whose calls end with the block: all of them, or after an error those that have begun.
 
     After Ctrl-C or SIGTERM no call is waited for, since one may hang in a dead mount or service: the process ends.
+    In a generator the interrupt may meet the one that takes its values: then it is closed, and sees only that.
     """
     try:
         yield pool
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     except BaseException:

@@ -144,7 +144,7 @@ def check_embeddings(name: str, folder: Path, truth: Truth) -> None:
 
 
 def test_every_task_of_eva_has_a_case() -> None:
-    tasks = {name for name, task in registry.select_tasks([], "paper").items() if task.kind != "hest"}
+    tasks = {name for name, task in registry.configured_tasks(Evaluation()).items() if task.kind != "hest"}
     assert set(PAPER) == set(WRITERS) == {name for name, *_ in CASES} == tasks
     for name in ("crc", "panda-small", "consep"):
         assert {size for task, size, _ in CASES if task == name} == {98, 224, 392}

@@ -118,7 +118,7 @@ def test_shots_are_drawn_from_all_of_the_training_set(captured: list[Any]) -> No
 
 def test_nothing_is_chosen_on_the_scored_test_split(captured: list[Any]) -> None:
     """Early stopping and the best checkpoint watch `val`, and `val` holds none of the test split's images."""
-    for name, task in registry.select_tasks([], "paper").items():
+    for name, task in registry.select_tasks(registry.default_tasks("paper"), "paper").items():
         if task.kind not in ("tile", "slide") or task.scored != "test":
             continue
         assert task.monitor == f"val/{task.metric}"

@@ -14,7 +14,9 @@ from midnight.report.comparison import compare_to_random
 from midnight.report.labels import Labels
 from midnight.report.page import ReportInputs
 from midnight.report.scores import load_scores
+from midnight.slides.manifest import refused_entries, write_manifest
 from midnight.slides.quarantine import quarantined, unavailable, usable, write_statuses
+from midnight.slides.record import Refused
 from midnight.tissue.index import TissueRecord, write_records
 from midnight.tissue.mask import pack
 
@@ -84,6 +86,14 @@ def stained(seed: int, size: int = 112, pink: bool = True) -> np.ndarray:
         cy, cx, r = *rng.uniform(0, size, 2), rng.uniform(2, 5)
         image[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = (98, 62, 140)
     return (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def write_manifest_of(folder: Path, refused: list[Refused]) -> Path:
+    """A manifest of cohort demo without slides, with what was refused when it was pinned."""
+    path = folder / "demo" / "manifest.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_manifest(path, [], {"refused": len(refused)} | refused_entries(refused))
+    return path
 
 
 def write_slides(folder: Path, damaged: tuple[str, ...] = ("s06", "s07"), refused: tuple[str, ...] = ()) -> Path:

@@ -1,5 +1,7 @@
+from pathlib import Path
+
 from midnight.report.columns import KEYS
-from midnight.report.labels import missing_reasons, read_labels
+from midnight.report.labels import asked_tasks, missing_reasons, read_labels
 
 
 def test_every_column_has_a_reason_that_fits_the_configuration() -> None:
@@ -14,3 +16,12 @@ def test_the_registries_give_sources_and_reasons() -> None:
     labels = read_labels([])
     assert {"init", "run"} <= set(labels.sources.values())
     assert set(labels.reasons.values()) == {"not among evaluation.tasks of this run"}
+
+
+def test_tasks_are_those_asked_for_also_where_no_list_says_so(tmp_path: Path) -> None:
+    """`tasks: null` beside folders, as `midnight evaluate` writes it, ended the report with a TypeError."""
+    assert asked_tasks({"tasks": ["bach"]}) == ["bach"]
+    assert asked_tasks({"tasks": []}) == []
+    assert asked_tasks({"tasks": None, "folders": {"mine": str(tmp_path)}}) == ["mine"]
+    assert asked_tasks({"folders": {"mine": str(tmp_path)}}) == ["mine"]
+    assert {"bach", "crc"} < set(asked_tasks({"tasks": "all"})) == set(asked_tasks({}))

@@ -5,7 +5,8 @@ import pytest
 
 from midnight.errors import MidnightError
 from midnight.report.ledger import read_ledger
-from tests.report.example import NASTY, write_slides, write_tissue
+from midnight.slides.record import Refused
+from tests.report.example import NASTY, write_manifest_of, write_slides, write_tissue
 
 
 def test_slides_and_tissue_are_joined_per_cohort(tmp_path: Path) -> None:
@@ -73,3 +74,13 @@ def test_slides_that_are_unavailable_for_now_are_counted_apart(tmp_path: Path) -
     assert (ledger.unavailable, ledger.cohorts[0].unavailable, ledger.cohorts[0].quarantined) == (1, 1, 4)
     assert {q.reason for q in ledger.quarantined if q.slide_id == "s03"} == {"unavailable for now: HTTP 403"}
     assert read_ledger([write_slides(tmp_path / "slides")], [tissue]).unavailable == 0
+
+
+def test_what_was_refused_at_pinning_is_named_and_in_no_count(tmp_path: Path) -> None:
+    rows = [Refused("'C:\\a: b.vsi'", "no format: convert it"), Refused("'C:\\a: b.vsi'", NASTY)]
+    slides = [write_slides(tmp_path / "slides")]
+    ledger = read_ledger(slides, [], manifests=[write_manifest_of(tmp_path / "cohorts", rows)])
+    assert [(q.cohort, q.slide_id, q.stage, q.reason) for q in ledger.refused] == [
+        ("demo", row.name, "pinning", row.reason) for row in rows
+    ]
+    assert replace(ledger, refused=()) == read_ledger(slides, [])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from midnight.report.page import ReportInputs, build_report, render
-from tests.report.example import NASTY, write_scores, write_slides
+from midnight.slides.record import Refused
+from tests.report.example import NASTY, write_manifest_of, write_scores, write_slides
 
 
 class Tags(HTMLParser):
@@ -152,6 +153,13 @@ def test_one_pooling_is_enough(inputs: ReportInputs) -> None:
 def test_no_quarantined_slide_is_said(inputs: ReportInputs, tmp_path: Path) -> None:
     path = write_slides(tmp_path, damaged=())
     assert "No slide was quarantined." in visible(render(replace(inputs, slides=[path], tissue=[])))
+
+
+def test_files_refused_at_pinning_are_listed(inputs: ReportInputs, page: str, tmp_path: Path) -> None:
+    manifest = write_manifest_of(tmp_path, [Refused("'<b>.vsi'", "convert it")])
+    refused = render(replace(inputs, manifests=[manifest]))
+    assert "&lt;b&gt;.vsi" in refused and "convert it" in visible(refused)
+    assert "Refused at pinning" in refused and "Refused at pinning" not in page
 
 
 def test_mixed_versions_are_said_below_the_table(inputs: ReportInputs, page: str, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from midnight.report.asked import Asked, AskedModel, read_asked, write_asked
 from midnight.report.cures import cure, troubles
 from midnight.report.ledger import Quarantined
 from midnight.report.summary import newest_results, summary
-from tests.report.example import MODELS, TASKS, write_scores, write_slides, write_tissue
+from midnight.slides.record import Refused
+from tests.report.example import MODELS, TASKS, write_manifest_of, write_scores, write_slides, write_tissue
 
 ASKED = Asked(
     cohorts=["demo"],
@@ -63,6 +64,13 @@ def test_a_run_that_went_well(results: Path) -> None:
     assert f"  MLflow     mlflow ui --backend-store-uri sqlite:///{results}/mlflow.db" in lines
     assert "Failed" not in text and "Not begun" not in text
     assert len(lines) < 30 and max(map(len, lines)) < 180
+
+
+def test_files_that_did_not_become_slides_are_named(results: Path) -> None:
+    write_manifest_of(results / "cohorts", [Refused("'a.vsi'", "convert it to a pyramidal TIFF")])
+    text = summary(results)
+    assert "5 of 8 used" in text
+    assert "left out 1 (pinning): convert it to a pyramidal TIFF" in text and "slides: 'a.vsi'" in text
 
 
 def test_the_scores_are_the_table_s_best_first(results: Path) -> None:

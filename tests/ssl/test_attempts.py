@@ -1,13 +1,14 @@
 """Attempts: which errors end a series of them, and what Snakemake makes of it."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from midnight.errors import MidnightError
-from midnight.ssl.attempts import attempted, forget_failures
+from midnight.errors import GivenUpError, MidnightError
+from midnight.ssl.attempts import NOTE, attempted, forget_failures
 from midnight.ssl.signals import StoppedError
 
 SNAKEFILE = """
@@ -16,11 +17,13 @@ from midnight.ssl.attempts import forget_failures
 
 onstart:
     forget_failures([Path("run")])
+    from midnight.screen.permanent import retry_no_permanent_errors
+    retry_no_permanent_errors()
 
 rule train:
     output: "model.txt"
     log: "train.log"
-    retries: 6
+    retries: 10000
     script: "train.py"
 """
 SCRIPT = """
@@ -48,7 +51,9 @@ def runs(output: Path) -> bool:
     """Whether another attempt is made."""
     try:
         with attempted(output):
-            return True
+            raise StoppedError("only asked")
+    except StoppedError:
+        return True
     except MidnightError as error:
         assert "not tried again: it came twice, with nothing saved in between" in str(error)
         return False
@@ -80,6 +85,39 @@ def test_a_stop_another_error_or_a_new_checkpoint_does_not(tmp_path: Path, error
     (tmp_path / "checkpoints" / "step_00000008.damaged").mkdir(parents=True)
     fail(tmp_path, RuntimeError("nccl"))
     fail(tmp_path, error, saves)
+    assert runs(tmp_path)
+
+
+def test_attempts_that_are_killed_are_counted_while_nothing_is_saved(tmp_path: Path) -> None:
+    """A preempted or lost machine leaves no error: only that the attempt began."""
+
+    def killed() -> None:
+        with contextlib.suppress(KeyboardInterrupt), attempted(tmp_path):
+            raise KeyboardInterrupt
+
+    for _ in range(5):
+        killed()
+    (tmp_path / "checkpoints" / "step_00000004").mkdir(parents=True)
+    for _ in range(5):
+        killed()
+    with pytest.raises(GivenUpError, match="5 attempts in a row ended before anything was saved"), attempted(tmp_path):
+        pytest.fail("tried again")
+    forget_failures([tmp_path])
+    killed()
+    assert runs(tmp_path)
+
+
+def test_a_run_that_ended_well_keeps_no_note(tmp_path: Path) -> None:
+    fail(tmp_path, RuntimeError("nccl"))
+    assert [path.name for path in tmp_path.iterdir()] == [NOTE]
+    with attempted(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_many_attempts_as_it_takes(tmp_path: Path) -> None:
+    for number in range(40):
+        fail(tmp_path, StoppedError("time limit"), f"step_{number:08d}")
     assert runs(tmp_path)
 
 

@@ -80,8 +80,33 @@ def test_another_configuration_is_moved_aside_and_named(tmp_path: Path, caplog: 
         assert Checkpoints(tmp_path / "c", "new", keep=3).newest() is None
     assert "0ld" in caplog.text
     assert "new" in caplog.text
-    assert (tmp_path / "c.stale-0ld" / "step_00000005").is_dir()
+    assert (tmp_path / "c.0ld" / "step_00000005").is_dir()
     assert not (tmp_path / "c").exists()
+
+
+def test_progress_is_found_by_its_key_and_never_deleted(tmp_path: Path) -> None:
+    """Old to new, back, and to a third: 11 steps used to be gone."""
+    save(Checkpoints(tmp_path / "c", "0ld", keep=3), 11)
+    new = Checkpoints(tmp_path / "c", "new", keep=3)
+    assert new.newest() is None
+    save(new, 2)
+    back = Checkpoints(tmp_path / "c", "0ld", keep=3).newest()
+    assert back is not None and back.step == 11
+    assert Checkpoints(tmp_path / "c", "third", keep=3).newest() is None
+    again = Checkpoints(tmp_path / "c", "new", keep=3).newest()
+    assert again is not None and again.step == 2
+    again = Checkpoints(tmp_path / "c", "0ld", keep=3).newest()
+    assert again is not None and again.step == 11
+
+
+def test_what_is_damaged_does_not_hide_what_was_set_aside(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path / "c", "0ld", keep=3), 11)
+    new = Checkpoints(tmp_path / "c", "new", keep=3)
+    assert new.newest() is None
+    (save(new, 2) / "checkpoint.json").write_text("{")
+    found = Checkpoints(tmp_path / "c", "0ld", keep=3).newest()
+    assert found is not None and found.step == 11
+    assert (tmp_path / "c.damaged" / "step_00000002.damaged").is_dir()
 
 
 @pytest.mark.parametrize("limit", [100, 30_000])

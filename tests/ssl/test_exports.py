@@ -1,13 +1,16 @@
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import numpy as np
 import pytest
 import timm
 import torch
 import yaml
 from eva.core.models.wrappers.base import BaseModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.models import VisionTransformer
 from transformers import AutoImageProcessor, AutoModel, Dinov2Model, Dinov2WithRegistersModel
@@ -18,7 +21,10 @@ from midnight.errors import MidnightError
 from midnight.ssl.backbone import MaskedViT, build_vit
 from midnight.ssl.export import HEADS, export_teacher, load_model
 from midnight.ssl.exports import export_run
-from midnight.ssl.weights import load_backbone, read_weights
+from midnight.ssl.exports.readme import Result
+from midnight.ssl.weight_files import read_weights
+from midnight.ssl.weights import load_backbone
+from tests.report.example import write_scores
 from tests.ssl.tiny import tiny_recipe
 
 SHAPE = {"embed_dim": 24, "depth": 3, "num_heads": 2}
@@ -153,6 +159,17 @@ def test_transformers_prepares_images_as_the_card_says(tmp_path: Path) -> None:
     torch.testing.assert_close(pixels[0, :, 20, 20], expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("registers", [0, 4])
+def test_a_model_without_positions_gives_the_same_outputs(tmp_path: Path, registers: int) -> None:
+    """`pos_embed: none` was a KeyError."""
+    vit = run_folder(tmp_path / "run", recipe_of("mlp", registers, 14, pos_embed="none"))
+    kind = Dinov2WithRegistersModel if registers else Dinov2Model
+    images = torch.randn(2, 3, SIZE[14], SIZE[14])
+    export_run(tmp_path / "run", "hf", tmp_path / "hf")
+    output = kind.from_pretrained(tmp_path / "hf").eval()(images)
+    assert_same(tokens_of(vit, images), output.last_hidden_state.detach())
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -173,10 +190,69 @@ def test_what_dinov2_lacks_is_one_line(tmp_path: Path, change: dict[str, Any], r
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vit = run_folder(tmp_path / "run", recipe_of("mlp", 0, 14))
     main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--to", "timm"])
-    assert capsys.readouterr().out.strip() == str(tmp_path / "out")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == str(tmp_path / "out") and printed[-1] == f"hf upload USER/run {tmp_path / 'out'}"
     saved = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(saved[name], value) for name, value in vit.state_dict().items())
     assert json.loads((tmp_path / "out" / "config.json").read_text())["architecture"] == "vit_small_patch14_dinov2"
     with pytest.raises(SystemExit, match="is read by this command"):
         main(["export", str(tmp_path / "run"), str(tmp_path / "run"), "--to", "timm"])
     assert load_model(tmp_path / "run")[1]["step"] == 7
+
+
+def run_lines(lines: list[str], path: Path) -> dict[str, Any]:
+    """The names that printed lines leave, run as a script."""
+    path.write_text("\n".join(lines))
+    return runpy.run_path(str(path))
+
+
+@pytest.mark.parametrize("target", ["timm", "hf"])
+def test_the_printed_lines_load_the_export(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "it's one"
+    vit = run_folder(tmp_path / "run", recipe_of("mlp", 4, 14))
+    *loading, _ = export_run(tmp_path / "run", target, folder)
+    assert len(loading) == 3
+    names = run_lines(loading, tmp_path / "loading.py")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (56, 56, 3), np.uint8))
+    if target == "timm":
+        pixels = names["transform"](image)[None]
+        found = names["model"].forward_features(pixels)
+    else:
+        pixels = names["processor"](images=image, return_tensors="pt")["pixel_values"]
+        found = names["model"](pixels).last_hidden_state
+    card = load_model(tmp_path / "run")[1]
+    mean, std = (torch.tensor(card[name]).view(3, 1, 1) for name in ("mean", "std"))
+    expected = (torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - mean) / std
+    torch.testing.assert_close(pixels[0], expected, atol=1e-5, rtol=1e-5)
+    assert_same(tokens_of(vit, pixels), found.detach())
+
+
+def front_of(folder: Path) -> dict[str, Any]:
+    _, front, _ = (folder / "README.md").read_text().split("---\n", 2)
+    return dict(yaml.safe_load(front))
+
+
+@pytest.mark.parametrize("target", ["timm", "hf", "eva"])
+def test_the_card_says_what_it_is_and_that_it_is_demo_data(tmp_path: Path, target: str) -> None:
+    run_folder(tmp_path / "run", recipe_of("mlp", 0, 14))
+    (tmp_path / "run" / "config.yaml").write_text("cohorts: {tcga <b>: {weight: 1.0}}\n")
+    results = [Result("bach", 224, "cls", "accuracy", 0.5, "paper", "demo")]
+    *loading, _ = export_run(tmp_path / "run", target, tmp_path / "out", results=results)
+    text, front = (tmp_path / "out" / "README.md").read_text(), front_of(tmp_path / "out")
+    assert front["library_name"] == {"timm": "timm", "hf": "transformers", "eva": "kaiko-eva"}[target]
+    assert front["pipeline_tag"] == "image-feature-extraction" and "license" not in front
+    assert "**Demo data**" in text and "Scores on demo data" in text
+    assert "| bach | 224 | cls | accuracy | 0.500 | paper | demo |" in text
+    assert "56 px" in text and "[0.7, 0.5, 0.6]" in text and "7 micro-steps" in text
+    assert "tcga &#60;b&#62;" in text and "<b>" not in text
+    shown = [line.replace(str(tmp_path / "out"), "USER/run").replace("local-dir:", "hf-hub:") for line in loading]
+    assert "\n".join(shown) in text
+
+
+def test_the_card_of_a_run_has_its_scores(tmp_path: Path) -> None:
+    run_folder(tmp_path / "models" / "demo", recipe_of("mlp", 0, 14))
+    write_scores(tmp_path / "scores")
+    main(["export", str(tmp_path / "models" / "demo"), str(tmp_path / "out"), "--to", "timm"])
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert text.count("| demo |\n") == 10 and "| hest-DEMO_A | 112 | cls_mean |" in text
+    assert "196" not in text.split("## Scores")[1]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.ssl.job import read_job
-from midnight.ssl.launch import check_machine, place
+from midnight.ssl.launch import check_machine, place, start
 from midnight.ssl.processes import _judge
 from midnight.ssl.shards import Shards
 from midnight.ssl.signals import StoppedError
@@ -84,6 +84,20 @@ def test_each_process_writes_its_part_of_a_checkpoint(alone: Path, two: Path, fs
         assert all(shared[name].shape == whole[name].shape for name in whole)
 
 
+def test_what_is_trained_already_is_not_trained_again(alone: Path, tmp_path: Path) -> None:
+    """The rule's outputs are gone, and so are the checkpoints: it used to train from step 0, to other weights."""
+    shutil.copytree(alone.parent, tmp_path, dirs_exist_ok=True)
+    job, run = tmp_path / alone.name, tmp_path / "run"
+    job.write_text(job.read_text().replace(str(alone.parent), str(tmp_path)))
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "teacher.safetensors").read_bytes()
+    for name in ("teacher.safetensors", "model.json"):
+        (run / name).unlink()
+    start(job)
+    assert (run / "teacher.safetensors").read_bytes() == before
+    assert not (run / "checkpoints").exists()
+
+
 def tensors_of(job: Path) -> Shards:
     return Shards(sorted((job.parent / "run" / "checkpoints" / "step_00000004").glob("*.safetensors")))
 
@@ -98,7 +112,7 @@ def test_a_run_goes_on_with_other_processes(
     """From the middle of a run, on another number of processes or sharded otherwise: the losses are the same."""
     source = request.getfixturevalue(run)
     job = job_of(tmp_path, index, processes, training={"sharding": sharding})
-    shutil.copytree(source.parent / "run", tmp_path / "run")
+    shutil.copytree(source.parent / "run", tmp_path / "run", ignore=shutil.ignore_patterns("finished.*"))
     for step in (6, 8):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:08d}")
     status, errors = ended(launched(job))
@@ -110,7 +124,7 @@ def test_a_run_goes_on_with_other_processes(
 
 def test_all_fall_back_when_one_part_is_damaged(tmp_path: Path, index: Path, two: Path) -> None:
     job = job_of(tmp_path, index, 2)
-    shutil.copytree(two.parent / "run", tmp_path / "run")
+    shutil.copytree(two.parent / "run", tmp_path / "run", ignore=shutil.ignore_patterns("finished.*"))
     part = tmp_path / "run" / "checkpoints" / "step_00000008" / "shard-00001.safetensors"
     part.write_bytes(part.read_bytes()[:-10])
     status, errors = ended(launched(job))

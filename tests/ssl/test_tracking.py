@@ -20,6 +20,17 @@ def test_parameters_are_flattened() -> None:
     assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": None}) == {"a.b": "1", "a.c": "[1, 2]", "d": "None"}
 
 
+def test_names_that_mlflow_refuses_are_made_legal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from mlflow.tracking import MlflowClient
+
+    cohorts = {"own+tcga": {"weight": 1}, "run(1)": {"weight": 2}}
+    Tracker(Mlflow(), tmp_path, output(tmp_path), {"cohorts": cohorts}).close()
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("midnight").experiment_id])
+    assert run.data.params == {"cohorts.own_tcga.weight": "1", "cohorts.run_1_.weight": "2"}
+    assert "without tracking" not in caplog.text
+
+
 def test_local_runs_are_kept_and_gone_on_with(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from midnight.errors import ConfigError, MidnightError
-from midnight.ssl import trainer
+from midnight.ssl import checkpoint, trainer
 from midnight.ssl.crew import StalledError
 from midnight.ssl.export import load_model
+from midnight.ssl.finished import finished_step
+from midnight.ssl.schedules import values_at
 from midnight.ssl.signals import StoppedError
 from midnight.ssl.step import blank, compute_losses
 from midnight.tiles.stream import TileStream, channels_first
@@ -70,6 +73,8 @@ def test_a_run_leaves_what_it_should(whole: Path) -> None:
     assert set(lines[0]) >= {*expected, "grad_norm", "mean_cosine", "entropy", "prototype_entropy"}
     assert all(line["loss"] is not None for line in lines)
     assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == [f"step_0000000{n}" for n in (4, 6, 8)]
+    asked = [values_at(tiny_recipe(), step, 1) for step in range(8)]
+    assert [(line["lr"], line["momentum"]) for line in lines] == [(one.lr, one.momentum) for one in asked]
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["recipe"]["heads"]["prototypes"] == 32
     model, card = load_model(whole)
@@ -77,7 +82,7 @@ def test_a_run_leaves_what_it_should(whole: Path) -> None:
     assert torch.isfinite(model(torch.randn(1, 3, 28, 28))).all()
 
 
-def test_training_lowers_the_loss_and_moves_the_teacher(tmp_path: Path) -> None:
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
     recipe = tiny_recipe(
         training={"iterations": 30, "accumulation": 1, "checkpoint_every": 30},
         optimizer={"base_lr": 5e-2, "momentum": [0.9, 1.0]},
@@ -85,6 +90,16 @@ def test_training_lowers_the_loss_and_moves_the_teacher(tmp_path: Path) -> None:
     train_tiny(tmp_path, recipe, lambda start: (batch_at(0) for _ in itertools.count(start)))
     lines = curves(tmp_path)
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+def test_the_teacher_follows_the_student(tmp_path: Path) -> None:
+    """With momentum 0 all the way: it is the student."""
+    train_tiny(tmp_path, tiny_recipe(optimizer={"base_lr": 5e-2, "momentum": [0.0, 0.0]}))
+    saved = load_file(tmp_path / "checkpoints" / "step_00000008" / "shard-00000.safetensors")
+    student = {name.removeprefix("student."): value for name, value in saved.items() if name.startswith("student.")}
+    assert "backbone.vit.blocks.1.attn.qkv.weight" in student
+    for name, value in student.items():
+        torch.testing.assert_close(saved[f"teacher.{name}"], value)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(whole: Path, tmp_path: Path) -> None:
@@ -194,7 +209,51 @@ def test_another_configuration_starts_anew(tmp_path: Path, caplog: pytest.LogCap
     train_tiny(tmp_path, tiny_recipe(optimizer={"base_lr": 1e-2}))
     assert "made by another configuration" in caplog.text
     assert [line["step"] for line in curves(tmp_path)] == list(range(1, 9))
-    assert len(list(tmp_path.glob("checkpoints.stale-*"))) == 1
+    assert "begins anew at step 0; its 8 steps so far are kept" in caplog.text
+    assert len(list(tmp_path.glob("checkpoints.*"))) == 1
+
+
+def test_going_back_to_old_values_goes_on_with_their_progress(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(StopError):
+        train_tiny(tmp_path, batches=stopping_at(6))
+    with pytest.raises(StopError):
+        train_tiny(tmp_path, tiny_recipe(optimizer={"base_lr": 1e-2}), batches=stopping_at(3))
+    train_tiny(tmp_path, batches=only_from(6))
+    assert_same(whole, tmp_path)
+
+
+def test_a_finished_model_is_kept_under_its_key(whole: Path) -> None:
+    """Snakemake removes the run's own before it trains otherwise."""
+    key = yaml.safe_load((whole / "config.yaml").read_text())["hash"]
+    assert finished_step(whole, key) == tiny_recipe().training.iterations
+
+
+def only_from(first: int) -> Any:
+    """Batches for a run that must not begin before a step."""
+
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        assert start >= first
+        return loader(start)
+
+    return batches
+
+
+@pytest.mark.parametrize("more", [{}, {"checkpoint_every": 3}])
+def test_a_run_with_schedules_of_their_own_length_is_extended_to_the_bit(tmp_path: Path, more: dict[str, Any]) -> None:
+    def recipe(steps: int) -> Any:
+        return tiny_recipe(training={"schedule_iterations": 20, "iterations": steps, **more})
+
+    train_tiny(tmp_path / "straight", recipe(8))
+    train_tiny(tmp_path / "extended", recipe(4))
+    train_tiny(tmp_path / "extended", recipe(8), batches=only_from(4))
+    assert_same(tmp_path / "straight", tmp_path / "extended")
+
+
+def test_a_run_is_not_made_shorter_in_silence(tmp_path: Path) -> None:
+    fixed = {"schedule_iterations": 20}
+    train_tiny(tmp_path, tiny_recipe(training={**fixed, "iterations": 8}))
+    with pytest.raises(MidnightError, match=r"has 8 steps already, and training\.iterations is 4: set it to 8 or more"):
+        train_tiny(tmp_path, tiny_recipe(training={**fixed, "iterations": 4}))
 
 
 def test_bookkeeping_does_not_make_another_configuration(whole: Path, tmp_path: Path) -> None:
@@ -287,3 +346,61 @@ def test_a_dead_tracking_server_does_not_stop_training(tmp_path: Path, caplog: p
     train_tiny(tmp_path, mlflow=Mlflow(tracking_uri="http://127.0.0.1:9"))
     assert "training goes on without tracking" in caplog.text
     assert (tmp_path / "teacher.safetensors").exists()
+
+
+@pytest.mark.parametrize(("iterations", "groups"), [(4, [2, 2]), (5, [2, 2, 1])])
+def test_accumulated_gradients_are_the_mean_of_their_micro_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iterations: int, groups: list[int]
+) -> None:
+    """Also of the last ones, which may be fewer; as they come to the clipping."""
+    parts: list[list[Tensor]] = []
+    compared: list[int] = []
+    clip = trainer.clip_gradients
+
+    def losses(student: Any, *arguments: Any) -> Any:
+        made = compute_losses(student, *arguments)
+        known = [value for value in student.parameters() if value.requires_grad]
+        found = torch.autograd.grad(made.total, known, retain_graph=True, materialize_grads=True)
+        parts.append(list(found))
+        return made
+
+    def clipped(student: Any, limit: float) -> Any:
+        known = [value for value in student.parameters() if value.requires_grad]
+        for value, *each in zip(known, *parts, strict=True):
+            given = torch.zeros_like(value) if value.grad is None else value.grad
+            torch.testing.assert_close(given, torch.stack(each).mean(0))
+        compared.append(len(parts))
+        parts.clear()
+        return clip(student, limit)
+
+    monkeypatch.setattr(trainer, "compute_losses", losses)
+    monkeypatch.setattr(trainer, "clip_gradients", clipped)
+    train_tiny(tmp_path / "run", tiny_recipe(training={"iterations": iterations}))
+    assert compared == groups
+
+
+def test_a_checkpoint_that_is_being_written_holds_nothing_up_and_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training goes on while it is written; it is completed by the first step that finds it written."""
+    written = threading.Event()
+    write, folder = checkpoint.write_shard, tmp_path / "checkpoints"
+    seen: list[list[str]] = []
+    in_time: list[bool] = []
+
+    def slow(*arguments: Any) -> Any:
+        in_time.append(written.wait(20))
+        return write(*arguments)
+
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        for step, batch in enumerate(loader(start), start + 1):
+            seen.append(sorted(path.name for path in folder.glob("step_*")))
+            if step == 8:
+                written.set()
+            yield batch
+
+    monkeypatch.setattr(checkpoint, "write_shard", slow)
+    train_tiny(tmp_path, tiny_recipe(training={"checkpoint_every": 4}), batches=batches)
+    assert all(in_time) and in_time, "a step waited for the checkpoint"
+    assert seen == [[]] * 8
+    assert (folder / "step_00000008").is_dir()

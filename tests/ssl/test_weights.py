@@ -11,7 +11,8 @@ from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, D
 from midnight.config import Backbone
 from midnight.errors import ConfigError, MidnightError
 from midnight.ssl.backbone import MaskedViT, build_vit
-from midnight.ssl.weights import initialise, layout_of, load_backbone, read_weights, to_timm
+from midnight.ssl.weight_files import read_weights
+from midnight.ssl.weights import initialise, layout_of, load_backbone, to_timm
 
 SHAPE: dict[str, Any] = {"embed_dim": 24, "depth": 2, "num_heads": 2}
 PLAIN = Backbone(arch="vit_small_patch14_dinov2", kwargs=SHAPE)

@@ -1,5 +1,7 @@
 """One small demo, run once for all workflow tests."""
 
+import os
+
 import pytest
 from filelock import FileLock
 
@@ -14,7 +16,8 @@ def snakemake() -> Snakemake:
 @pytest.fixture(scope="session")
 def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """The whole chain, run once for all workers of the test run."""
-    shared = tmp_path_factory.getbasetemp().parent
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = shared / "tiny-demo"
     with FileLock(str(shared / "tiny-demo.lock")):
         if not folder.exists():

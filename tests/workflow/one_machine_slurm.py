@@ -44,11 +44,14 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
 MinJobAge=300
 NodeName=cpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17101 CPUs=16 RealMemory=64000
 NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17102 CPUs=16 RealMemory=64000 Gres=gpu:8
 PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=1-00:00:00 DefMemPerCPU=100 State=UP
 PartitionName=gpu Nodes=gpu1 MaxTime=1-00:00:00 DefMemPerCPU=100 State=UP
+PartitionName=urgent Nodes=gpu1 MaxTime=1-00:00:00 DefMemPerCPU=100 PriorityTier=10 State=UP
 """
 
 
@@ -117,8 +120,9 @@ def _start_munge() -> bool:
 
 
 def _idle_nodes() -> int:
-    result = subprocess.run(["sinfo", "-h", "-N", "-o", "%T"], capture_output=True, text=True)
-    return result.stdout.split().count("idle")
+    """A node of two partitions has two lines."""
+    result = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %T"], capture_output=True, text=True)
+    return sum(line.endswith(" idle") for line in set(result.stdout.splitlines()))
 
 
 def _wait(ready: Callable[[], bool], message: str, seconds: float = 30.0) -> None:

@@ -21,7 +21,7 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
     [
         ({"tissue": {"mpp": -1}}, "tissue.mpp: -1 is less than or equal to the minimum of 0"),
         ({"tisue": {}}, "unknown key 'tisue'"),
-        ({"cohorts": {"demo": {"source": "ftp"}}}, "cohorts.demo.source: 'ftp' is not one of ['gdc', 'local']"),
+        ({"cohorts": {"demo": {"source": "ftp"}}}, "cohorts.demo.source: 'ftp' is none of gdc, local"),
         ({"runs": {"demo": {"recipe": "nope"}}}, "unknown recipe 'nope'"),
         ({"runs": {"demo": {"override": {"tiles": {"mpps": [-0.5]}}}}}, "tiles.mpps.0: -0.5 is less than"),
         ({"evaluation": {"models": ["nobody"]}}, "nobody"),

@@ -24,7 +24,7 @@ def test_a_cohorts_slides_become_files_and_a_table(tmp_path: Path) -> None:
         "cohorts": {"local": {"path": str(folder)}},
         "runs": {"local": {"override": TINY_RUN}},
         "features": {"models": ["local-random"], "mpp": 1.0, "size": 56},
-        "evaluation": {"workers": 1, "folders": {"tiles": "data"}},
+        "evaluation": {"workers": 1, "folders": {"tiles": str(folder)}},
         "shard_size": 2,
     }
     workflow = make_workflow(tmp_path, change, base="local")

@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,16 +35,64 @@ def test_slides_to_tissue_through_slurm_jobs(tmp_path: Path) -> None:
     assert (result.stdout + result.stderr).count("has been submitted with SLURM jobid") >= 4
 
 
+SNAKEFILE = f"""
+include: "{REPOSITORY}/rules/handlers.smk"
+
+onstart:
+    know_slurm_ends()
+
+rule train:
+    output: "model.txt"
+    retries: 2
+    resources: runtime=5, mem_mb=100, slurm_partition="gpu"
+    shell: "if [ -e begun ]; then echo done > {{output}}; else touch begun; sleep 300; fi"
+"""
+
+
+def test_a_preempted_job_is_run_again(tmp_path: Path) -> None:
+    """On the plugin alone the workflow waits for ever: PREEMPTED is no end to it, and then the job is gone."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    arguments = ["--executor", "slurm", "--jobs", "2", "--slurm-no-requeue", "--slurm-status-command", "squeue"]
+    arguments += ["--slurm-init-seconds-before-status-checks", "1", "--slurm-logdir", str(tmp_path / "logs")]
+    command = [sys.executable, "-m", "snakemake", "-s", "Snakefile", *arguments]
+    with running_slurm(tmp_path / "slurm"), subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as run:
+        try:
+            wait_for(tmp_path / "begun")
+            subprocess.run(
+                ["sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"], check=True
+            )
+            _, errors = run.communicate(timeout=120)
+        finally:
+            run.kill()
+    assert run.returncode == 0, errors.decode()
+    assert (tmp_path / "model.txt").read_text() == "done\n"
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.2)
+
+
 @pytest.mark.skipif(
     not STEPS, reason="minutes: set MIDNIGHT_LIMIT_STEPS to as many steps as take half a minute or more"
 )
 def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_job(tiny_demo: Workflow, tmp_path: Path) -> None:
     """Slurm's warning comes two minutes before the limit of three: training saves, ends with 75, and is run again."""
-    training = {"iterations": STEPS, "checkpoint_every": 100_000, "log_every": 1, "probe_every": 0, "workers": 0}
+    training = {
+        "iterations": STEPS,
+        "batch_size": 8,
+        "accumulation": 1,
+        "checkpoint_every": 100_000,
+        "log_every": 1,
+        "probe_every": 0,
+        "workers": 0,
+    }
     change = {
         "cohorts": {"local": {"path": str(tiny_demo.folder / "data" / "demo-slides")}},
-        "runs": {"local": {"override": {"training": training}}},
-        "evaluation": {"folders": {"tiles": "none"}},
+        "runs": {"local": {"recipe": "vits-1gpu", "override": {"training": training, "backbone": {"init": "random"}}}},
+        "evaluation": {"folders": {"tiles": str(tiny_demo.folder)}},
     }
     limits = [
         "--set-resources",

@@ -25,7 +25,7 @@ SHARD_SIZE = 2
 # the project's rules as far as the tissue index
 SNAKEFILE = "\n".join(
     [
-        *(f'include: "{REPOSITORY}/rules/{name}.smk"' for name in ("common", "shards", "slides", "tissue")),
+        *(f'include: "{REPOSITORY}/rules/{name}.smk"' for name in ("common", "params", "shards", "slides", "tissue")),
         "rule all:",
         "    input: lambda wildcards: [*tried_again(), *map(layout.tissue_index, cfg.cohorts)]",
     ]

@@ -10,6 +10,7 @@ with redirect(snakemake.log[0]):
         scores=[Path(score) for score in snakemake.input.scores],
         slides=[Path(table) for table in snakemake.input.slides],
         tissue=[Path(index) for index in snakemake.input.tissue],
+        manifests=[Path(manifest) for manifest in snakemake.input.manifests],
         runs={Path(card).parent.name: Path(card).parent for card in snakemake.input.runs},
         figure_files=[Path(figure) for figure in snakemake.input.figures],
         benchmarks=Path(snakemake.params.benchmarks),

@@ -5,17 +5,18 @@ from midnight.ssl.signals import stop_on_signals
 
 # Signals are answered from here on, before all that takes long.
 with redirect(snakemake.log[0]), stop_on_signals():
-    from midnight.config import Recipe, build, load_config
+    from midnight.config import load_config, load_recipe
     from midnight.ssl.attempts import attempted
     from midnight.ssl.job import FILE, Job, write_job
     from midnight.ssl.launch import start
 
     config = load_config(snakemake.config, "config")
+    run = config.runs[snakemake.wildcards.run]
     weights = dict(zip(snakemake.params.cohorts, snakemake.input.indices, strict=True))
     parent, drawn = snakemake.input.get("parent"), snakemake.input.get("tiles")
     output = Path(snakemake.output.weights).parent
     job = Job(
-        recipe=build(Recipe, snakemake.params.recipe, "recipe"),
+        recipe=load_recipe(run.recipe, run.override),
         cohorts={name: (Path(index), snakemake.params.cohorts[name]) for name, index in weights.items()},
         output=output,
         init_from=Path(parent[0]).parent if parent else None,

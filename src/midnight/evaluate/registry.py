@@ -2,12 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from midnight.atomic import write_json
-from midnight.config.fields import build, plain, schema
+from midnight.config.fields import build, choose, did_you_mean, plain, refuse, schema
 from midnight.config.load import CONFIG_DIR, read_yaml
 from midnight.config.pipeline import Evaluation, is_generated
 from midnight.errors import ConfigError
@@ -168,36 +168,46 @@ def _checked(model: Model, where: str) -> Model:
 
 
 def select_models(
-    names: Collection[str],
+    names: Collection[str] | None,
     runs: Collection[str],
     path: Path = MODELS,
     where: str = "evaluation",
     weights: Mapping[str, Any] | None = None,
 ) -> dict[str, Model]:
-    """The named models and those of `weights`; with neither, all real ones of the zoo and of the configuration's runs.
+    """The named models and those of `weights`.
 
     Args:
-        names: `evaluation.models`.
+        names: `evaluation.models`. `all`, or None without `weights`: all real ones of the zoo and of the
+            configuration's runs.
         runs: names of the configuration's runs.
         path: the registry.
         where: the section of the configuration whose `models` they are.
         weights: `evaluation.weights`; its names go before the registry's.
 
     Raises:
-        ConfigError: an unknown or wrong model, or a model of a run that the configuration has not.
+        ConfigError: unknown or wrong models, or models of runs that the configuration has not; all at once.
     """
     own = own_models(weights or {})
     models = load_models(path)
-    if not names and not own:
-        return {name: model for name, model in models.items() if _is_default(model, runs)}
+    if names is None:
+        names = [] if own else "all"
+    if isinstance(names, str):
+        default = {name: model for name, model in models.items() if _is_default(model, runs)}
+        return choose(names, {"all": default}, f"{where}.models") | own
     models |= own
-    for name in names:
-        if name not in models:
-            raise ConfigError(f"{where}.models: no model {name!r} in {path}; known: {', '.join(models)}")
-        if models[name].source in OWN and models[name].run not in runs:
-            known = ", ".join(runs) or "none"
-            raise ConfigError(f"{where}.models: {name!r} is of run {models[name].run!r}, not among runs: {known}")
+    refuse("", [line for name in names for line in _model_problems(name, models, runs, f"{where}.models", path)])
     return {name: models[name] for name in (*names, *own)}
+
+
+def _model_problems(
+    name: str, models: Mapping[str, Model], runs: Collection[str], where: str, path: Path
+) -> Iterator[str]:
+    if name not in models:
+        yield f"{where}: no model {name!r}{did_you_mean(name, models)} in {path}; known: {', '.join(models)}"
+    elif models[name].source in OWN and models[name].run not in runs:
+        run = models[name].run
+        hint = did_you_mean(run, runs)
+        yield f"{where}: {name!r} is of run {run!r}, not among runs{hint}: {', '.join(runs) or 'none'}"
 
 
 def _is_default(model: Model, runs: Collection[str]) -> bool:
@@ -205,13 +215,25 @@ def _is_default(model: Model, runs: Collection[str]) -> bool:
 
 
 def configured_tasks(evaluation: Evaluation) -> dict[str, Task]:
-    """The tasks of a configuration: `evaluation.tasks` and `evaluation.folders`; with neither, the paper's tasks.
+    """The tasks of a configuration: `evaluation.tasks` and `evaluation.folders`.
+
+    `tasks: all`, or neither key: the paper's. `tasks: []`: the folders alone, if there are any.
 
     Raises:
         ConfigError: see `select_tasks`.
     """
-    names = [*evaluation.tasks, *(name for name in evaluation.folders if name not in evaluation.tasks)]
+    folders = list(evaluation.folders)
+    asked = ([] if folders else "all") if evaluation.tasks is None else evaluation.tasks
+    if isinstance(asked, str):
+        asked = choose(asked, {"all": default_tasks(evaluation.protocol)}, "evaluation.tasks")
+    names = [*asked, *(name for name in folders if name not in asked)]
     return select_tasks(names, evaluation.protocol, folders=evaluation.folders)
+
+
+def default_tasks(protocol: str, path: Path = TASKS) -> list[str]:
+    """Names of the paper's tasks; under the protocol demo of their stand-ins."""
+    wanted = "demo" if protocol == "demo" else "real"
+    return [name for name, task in load_tasks(path).items() if task.data == wanted and is_paper(task)]
 
 
 def folder_tasks(folders: Mapping[str, str], tasks: Mapping[str, Task]) -> dict[str, Task]:
@@ -244,7 +266,7 @@ def folder_tasks(folders: Mapping[str, str], tasks: Mapping[str, Task]) -> dict[
 def select_tasks(
     names: Collection[str], protocol: str, path: Path = TASKS, folders: Mapping[str, str] | None = None
 ) -> dict[str, Task]:
-    """The named tasks with their protocol set; with no names, the paper's tasks (protocol demo: the demo's).
+    """The named tasks with their protocol set.
 
     A variant's heads are those of the task that it is a variant of, so that task is added before it.
 
@@ -259,14 +281,16 @@ def select_tasks(
     """
     tasks = load_tasks(path)
     tasks |= folder_tasks(folders or {}, tasks)
-    wanted = "demo" if protocol == "demo" else "real"
-    chosen = list(names) or [name for name, task in tasks.items() if task.data == wanted and is_paper(task)]
+    chosen, problems = list(names), []
     for name in chosen:
         if name not in tasks:
-            raise ConfigError(f"evaluation.tasks: no task {name!r} in {path}; known: {', '.join(tasks)}")
+            hint = did_you_mean(name, tasks)
+            problems.append(f"evaluation.tasks: no task {name!r}{hint} in {path}; known: {', '.join(tasks)}")
+            continue
         if tasks[name].kind != "hest" and protocol not in tasks[name].protocols:
             known = ", ".join(tasks[name].protocols)
-            raise ConfigError(f"evaluation.protocol: task {name!r} has no protocol {protocol!r}; it has: {known}")
+            problems.append(f"evaluation.protocol: task {name!r} has no protocol {protocol!r}; it has: {known}")
+    refuse("", problems)
     with_bases = [other for name in chosen for other in (tasks[name].variant_of, name) if other]
     return {name: _with_protocol(tasks[name], protocol) for name in with_bases}
 

@@ -13,6 +13,7 @@ import torch
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.entries import Protocol, Task
 from midnight.evaluate.features import as_is
+from midnight.evaluate.schedule import never_validated
 
 
 def run_session(
@@ -48,12 +49,8 @@ def check_budget(task: Task, samples: int, checkpoint: str) -> None:
     Raises:
         ConfigError: it isn't.
     """
-    values = task.values
-    drawn = samples if values.shots is None else values.shots * max(2, task.classes)
-    epochs = values.max_epochs or (values.max_steps or 0) // -(-drawn // values.batch_size)
-    if checkpoint == "best" and epochs < values.validate_every:
-        where = f"tasks.{task.name}.protocols.{task.protocol}.validate_every"
-        raise ConfigError(f"{where}: {values.validate_every}, but the fit ends after {epochs} epochs, never validated")
+    if checkpoint == "best" and (problem := never_validated(task, samples)):
+        raise ConfigError(problem)
 
 
 def seed_all(seed: int) -> None:

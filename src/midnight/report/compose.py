@@ -10,7 +10,7 @@ from midnight.config import Tiles
 from midnight.config.pipeline import is_generated
 from midnight.report import figures
 from midnight.report.comparison import compare_to_random
-from midnight.report.labels import read_labels
+from midnight.report.labels import asked_tasks, read_labels
 from midnight.report.page import ReportInputs, build_report
 from midnight.report.scores import load_scores
 
@@ -74,10 +74,11 @@ def compose_report(
     benchmarks: Path,
     output: Path,
     failed: Mapping[str, str] | None = None,
+    manifests: Sequence[Path] = (),
 ) -> None:
     """Write the page from the workflow's files; the title and the banner follow the configuration.
 
-    `failed`: models without scores and why.
+    `failed`: models without scores and why. `manifests`: the cohorts', for what was refused at pinning.
     """
     data = cast(Literal["real", "demo"], config["data"])
     inputs = ReportInputs(
@@ -86,11 +87,12 @@ def compose_report(
         scores=scores,
         slides=slides,
         tissue=tissue,
+        manifests=manifests,
         runs=runs,
         figures=figure_files,
         benchmarks=benchmarks,
         config=config,
         failed=failed or {},
-        labels=read_labels(config["evaluation"]["tasks"], config["evaluation"].get("weights")),
+        labels=read_labels(asked_tasks(config["evaluation"]), config["evaluation"].get("weights")),
     )
     build_report(inputs, output)

@@ -34,6 +34,16 @@ def read_labels(configured: list[str], weights: Mapping[str, Any] | None = None)
     return Labels(sources, runs, missing_reasons(by_column, configured))
 
 
+def asked_tasks(evaluation: Mapping[str, Any]) -> list[str]:
+    """Names of the tasks that a configuration's section `evaluation` asks for, also where it says `all` or nothing."""
+    if isinstance(evaluation.get("tasks"), list):
+        return list(evaluation["tasks"])
+    from midnight.config import Evaluation, build
+    from midnight.evaluate.registry import configured_tasks
+
+    return list(configured_tasks(build(Evaluation, evaluation, "evaluation")))
+
+
 def missing_reasons(by_column: Mapping[str, list[str]], configured: list[str]) -> dict[str, str]:
     """Why each of the paper's columns may hold a dash.
 

@@ -1,11 +1,13 @@
 """The slide ledger: which slides were used, which were quarantined and why."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midnight.report.scores import finite
+from midnight.slides.manifest import read_refused
 from midnight.slides.quarantine import read_statuses
 from midnight.tiles.quarantine import DAMAGED, FILE, read_quarantine
 from midnight.tissue.index import read_index
@@ -40,11 +42,15 @@ class CohortCount:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Counts per cohort, every quarantined slide, and the slides that are used but for damaged places."""
+    """Counts per cohort, every quarantined slide, and the slides that are used but for damaged places.
+
+    `refused` are files or rows that never became slides of a cohort: no count holds them.
+    """
 
     cohorts: tuple[CohortCount, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
     damaged: tuple[Quarantined, ...] = ()
+    refused: tuple[Quarantined, ...] = ()
 
     @property
     def ok(self) -> int:
@@ -77,13 +83,16 @@ class _Slide:
     unavailable: bool = False
 
 
-def read_ledger(slides: Iterable[Path], tissue: Iterable[Path], runs: Iterable[Path] = ()) -> Ledger:
+def read_ledger(
+    slides: Iterable[Path], tissue: Iterable[Path], runs: Iterable[Path] = (), manifests: Iterable[Path] = ()
+) -> Ledger:
     """Join the per-shard slide tables with the tissue indices; cohorts are the files' folders.
 
     Args:
         slides: `slides/{cohort}/{shard}.tsv`.
         tissue: `tissue/{cohort}/index.parquet`.
         runs: folders of training runs, with a record of the slides that turned out unreadable if there were any.
+        manifests: `cohorts/{cohort}/manifest.tsv`, whose headers say what was refused.
 
     Raises:
         MidnightError: a table can't be read.
@@ -102,7 +111,12 @@ def read_ledger(slides: Iterable[Path], tissue: Iterable[Path], runs: Iterable[P
             cohort = found.get(lost.cohort, {})
             if lost.slide_id in cohort:
                 _merge(cohort, lost.slide_id, _Slide(False, f"training {Path(folder).name}", lost.reason))
-    return replace(_ledger(found), damaged=_damaged(found, [Path(folder) for folder in runs]))
+    refused = tuple(itertools.chain.from_iterable(_read_refused(Path(path)) for path in manifests))
+    return replace(_ledger(found), damaged=_damaged(found, [Path(folder) for folder in runs]), refused=refused)
+
+
+def _read_refused(manifest: Path) -> list[Quarantined]:
+    return [Quarantined(manifest.parent.name, row.name, "pinning", row.reason) for row in read_refused(manifest)]
 
 
 def _damaged(found: dict[str, dict[str, _Slide]], runs: Sequence[Path]) -> tuple[Quarantined, ...]:

@@ -40,6 +40,7 @@ class ReportInputs:
         scores: score records, `scores/{model}/{size}/{pooling}/{task}.json`.
         slides: per-shard slide tables, `slides/{cohort}/{shard}.tsv`.
         tissue: tissue indices, `tissue/{cohort}/index.parquet`.
+        manifests: `cohorts/{cohort}/manifest.tsv`, for what was refused at pinning.
         runs: training run: its folder `models/{run}/`.
         figures: files of `midnight.report.figures`.
         benchmarks: folder with Snakemake's benchmark files.
@@ -53,6 +54,7 @@ class ReportInputs:
     scores: Sequence[Path] = ()
     slides: Sequence[Path] = ()
     tissue: Sequence[Path] = ()
+    manifests: Sequence[Path] = ()
     runs: Mapping[str, Path] = field(default_factory=dict)
     figures: Sequence[Path] = ()
     benchmarks: Path | None = None
@@ -91,7 +93,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
     scores = load_scores(inputs.scores)
     tables, further = build_tables(scores, inputs.labels.reasons), build_further(scores)
     comparisons = compare_to_random(scores, inputs.labels.sources)
-    ledger = read_ledger(inputs.slides, inputs.tissue, inputs.runs.values())
+    ledger = read_ledger(inputs.slides, inputs.tissue, inputs.runs.values(), inputs.manifests)
     figures = _ordered(read_figures(inputs.figures), list(inputs.runs))
     return {
         "title": inputs.title,

@@ -64,6 +64,7 @@ def _write(config: Mapping[str, Any], layout: Layout, scores: Sequence[Path], fa
         benchmarks=results / "benchmarks",
         output=Path(layout.report()),
         failed=failed,
+        manifests=_there(Path(layout.manifest(cohort)) for cohort in config["cohorts"]),
     )
 
 

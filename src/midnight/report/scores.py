@@ -5,11 +5,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import POOLINGS
 from midnight.report.statistics import standard_error
+
+if TYPE_CHECKING:
+    from midnight.ssl.exports.readme import Result
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,20 @@ def _load(path: Path) -> Score:
     if not isinstance(record, dict):
         raise MidnightError(f"{path}: not a score record but a {type(record).__name__}; rerun the rule that wrote it")
     return parse_score(record, str(path))
+
+
+def results_of(run: str | Path) -> "list[Result]":
+    """The scores of a training run's folder, `RESULTS/models/RUN`, for its model card; perturbed images left out.
+
+    Raises:
+        MidnightError: a score record can't be read.
+    """
+    from midnight.ssl.exports.readme import Result
+
+    folder = Path(run).resolve()
+    found = load_scores(sorted((folder.parent.parent / "scores" / folder.name).glob("*/*/*.json")))
+    return [
+        Result(score.task, score.size, score.pooling, score.metric, score.mean, score.protocol, score.data)
+        for score in found
+        if score.mean is not None and not score.variant_of
+    ]

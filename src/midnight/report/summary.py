@@ -65,11 +65,12 @@ def _slides(layout: Layout, asked: Asked | None) -> list[str]:
     cohorts = asked.cohorts if asked else sorted(path.parent.name for path in _glob(layout, "slides/*/*.tsv"))
     tables = [path for name in dict.fromkeys(cohorts) for path in _glob(layout, f"slides/{name}/*.tsv")]
     indices = [path for name in dict.fromkeys(cohorts) for path in _glob(layout, f"tissue/{name}/index.parquet")]
+    manifests = [path for name in dict.fromkeys(cohorts) for path in _glob(layout, f"cohorts/{name}/manifest.tsv")]
     if not tables:
         return []
     runs = asked.runs if asked else [path.parent.name for path in _glob(layout, "models/*/config.yaml")]
     try:
-        ledger = read_ledger(tables, indices, [Path(layout.model(run)) for run in runs])
+        ledger = read_ledger(tables, indices, [Path(layout.model(run)) for run in runs], manifests)
     except MidnightError as error:
         return _section("Slides", [str(error)])
     return _section("Slides", [_counts(ledger), *_left_out(ledger)])
@@ -89,7 +90,7 @@ def _counts(ledger: Ledger) -> str:
 
 
 def _left_out(ledger: Ledger) -> Iterable[str]:
-    found = troubles(ledger.quarantined)
+    found = troubles([*ledger.quarantined, *ledger.refused])
     for trouble in found[:KINDS]:
         yield _short(f"left out {len(trouble.slides)} ({trouble.stage}): {trouble.reason}")
         if trouble.cure:

@@ -10,7 +10,7 @@ from typing import Any
 from midnight.errors import ConfigError, MidnightError
 from midnight.slides.gdc_rows import read_gdc_manifest
 from midnight.slides.names import file_name_problem
-from midnight.slides.record import Slide
+from midnight.slides.record import Refused, Slide
 from midnight.slides.schema import checks
 from midnight.slides.table import read_table, write_table
 
@@ -20,9 +20,12 @@ __all__ = [
     "read_gdc_manifest",
     "read_header",
     "read_manifest",
+    "read_refused",
+    "refused_entries",
     "write_manifest",
 ]
 
+REFUSED = "refused"
 COLUMNS = ("slide_id", "source", "file_id", "file_name", "size", "md5", "project_id", "case_id", "extra")
 
 
@@ -38,6 +41,21 @@ def read_manifest(path: str | Path) -> list[Slide]:
 def read_header(path: str | Path) -> dict[str, str]:
     """The manifest's header comments: query, data release, date, count, bytes, what was excluded."""
     return read_table(path).header
+
+
+def refused_entries(rows: Sequence[Refused]) -> dict[str, str]:
+    """The header's entries of what was refused at pinning: [name, reason] as JSON, for a name may hold a colon."""
+    return {f"{REFUSED} {number}": json.dumps([row.name, row.reason]) for number, row in enumerate(rows, 1)}
+
+
+def read_refused(path: str | Path) -> list[Refused]:
+    """What a manifest's header says was refused: files or rows that did not become slides, and why.
+
+    Raises:
+        ConfigError: the file can't be read.
+    """
+    found = (value for key, value in read_header(path).items() if key.startswith(f"{REFUSED} "))
+    return [Refused(*json.loads(value)) for value in found if value.startswith("[")]
 
 
 def write_manifest(path: str | Path, slides: Sequence[Slide], header: Mapping[str, object]) -> None:

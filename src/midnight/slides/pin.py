@@ -15,7 +15,7 @@ from midnight.slides.exclude import leave_out
 from midnight.slides.files import files_of
 from midnight.slides.gdc_rows import gdc_slides, is_gdc_manifest, load_gdc_manifest
 from midnight.slides.local import find_slides, look_from_outside
-from midnight.slides.manifest import read_header, read_manifest, write_manifest
+from midnight.slides.manifest import read_header, read_manifest, refused_entries, write_manifest
 from midnight.slides.record import Refused, Slide
 
 logger = logging.getLogger(__name__)
@@ -182,4 +182,4 @@ def _header(name: str, cohort: Cohort, choice: Choice) -> dict[str, object]:
     sums = {"count": len(choice.slides), "bytes": sum(slide.size for slide in choice.slides)}
     header |= sums | {"excluded": len(choice.excluded), "refused": len(choice.refused)}
     header |= {f"excluded {row.name}": row.reason for row in choice.excluded}
-    return header | {f"refused {number} {row.name}": row.reason for number, row in enumerate(choice.refused, 1)}
+    return header | refused_entries(choice.refused)

@@ -22,6 +22,7 @@ from midnight.atomic import write_json
 from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl import distributed
+from midnight.ssl.aside import CHECKPOINT, bring_back, kept_step, last_step, set_aside
 from midnight.ssl.shards import Piece, Shards, own_pieces, write_shard
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(self.folder.glob("step_" + "[0-9]" * 8))
+        return sorted(self.folder.glob(CHECKPOINT))
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint and wait for it; see `start` and `finish`."""
@@ -151,13 +152,13 @@ class Checkpoints:
         """The newest checkpoint of this configuration whose bytes are all right; None to start from the beginning.
 
         A damaged one is logged, renamed to `….damaged` and the one before is tried. When the newest readable one is
-        of another configuration, the whole folder is moved aside.
+        of another configuration, the whole folder is moved aside, and what was set aside of this one is brought back.
         """
         first = distributed.rank() == 0
         for writing in self.folder.glob(f"{WRITING}*") if first else ():
             shutil.rmtree(writing, ignore_errors=True)
         while True:
-            step = self._agreed_step(self._newest_step() if first else -1)
+            step = self._agreed_step(self._found_step() if first else -1)
             if step < 0:
                 return None
             path = self.folder / _name(step)
@@ -167,6 +168,16 @@ class Checkpoints:
             if first:
                 log.warning("%s is damaged (%s); the one before is tried", path, problem or "another file of it")
                 _retire(path, path.with_name(f"{path.name}.damaged"))
+
+    def _found_step(self) -> int:
+        """As `_newest_step`, also among what was set aside."""
+        step = self._newest_step()
+        if step < 0 and not self.paths() and kept_step(self.folder, self.key):
+            if self.folder.exists():  # with what was damaged
+                set_aside(self.folder, "damaged")
+            bring_back(self.folder, self.key)
+            step = self._newest_step()
+        return step
 
     def _newest_step(self) -> int:
         """Of this configuration and with a readable card; -1 if there is none."""
@@ -246,16 +257,16 @@ class Checkpoints:
         return int(distributed.all_max(torch.tensor(step, device=self.device)))
 
     def _set_aside(self, other: str) -> None:
-        label = other if other.isalnum() else "unknown"
-        stale = self.folder.with_name(f"{self.folder.name}.stale-{label}")
+        step = last_step(self.folder)
+        kept = set_aside(self.folder, other)
         log.warning(
-            "%s: made by another configuration (%s, now %s); moved to %s, training starts from step 0",
+            "%s: made by another configuration (%s, now %s); its progress (step %d) is kept in %s",
             self.folder,
             other,
             self.key,
-            stale.name,
+            step,
+            kept.name,
         )
-        _retire(self.folder, stale)
 
 
 def _name(step: int) -> str:

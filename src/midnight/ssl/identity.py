@@ -1,39 +1,37 @@
-"""What makes two runs the same run: everything that the weights depend on."""
+"""A run's configuration with every input by its hash; which part of it is decisive says `midnight.ssl.run_key`."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from midnight.config import Recipe, Tiles, plain
+from midnight.config import Recipe, plain
 from midnight.errors import MidnightError
-from midnight.hashing import hash_file, hash_value
+from midnight.hashing import hash_file
 from midnight.ssl.export import CARD, HEADS, WEIGHTS
-from midnight.tiles.shards.tileset import FOR_DAMAGED
+from midnight.ssl.init_file import RECORD, record_of
 from midnight.tissue.index import index_identity
-
-BOOKKEEPING = (
-    "activation_checkpointing",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "keep_every",
-    "log_every",
-    "probe_every",
-    "probe_tiles",
-    "workers",
-    "stall_seconds",
-    "max_nonfinite",
-    "sharding",
-)
 
 
 def resolved_config(
-    recipe: Recipe, cohorts: Mapping[str, tuple[Path, float]], init_from: Path | None, data: str
+    recipe: Recipe,
+    cohorts: Mapping[str, tuple[Path, float]],
+    init_from: Path | None,
+    data: str,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The run's configuration with every input by its hash: the content of `config.yaml`.
 
+    Args:
+        recipe: the run's.
+        cohorts: index of slides and weight by cohort.
+        init_from: folder of the run that `backbone.init: run:NAME` names.
+        data: `real` or `demo`.
+        known: what was recorded of the file of `backbone.init`, see `record_of`.
+
     Raises:
-        MidnightError: an index of slides or the parent's weights can't be read.
+        MidnightError: an index of slides, the parent's weights or the file of `backbone.init` can't be read.
     """
+    record = record_of(recipe.backbone.init, known)
     return {
         "recipe": plain(recipe),
         "cohorts": {
@@ -42,6 +40,7 @@ def resolved_config(
         },
         "init_from": parent_hashes(init_from) if init_from else None,
         "data": data,
+        **({RECORD: record} if record else {}),
     }
 
 
@@ -51,25 +50,6 @@ def parent_hashes(folder: Path) -> dict[str, str]:
     if not (folder / CARD).exists():
         raise MidnightError(f"{folder}: no {CARD}: train this run first, or set backbone.init to something else")
     return {name: _hash(folder / name) for name in names}
-
-
-def run_key(config: Mapping[str, Any]) -> str:
-    """Hash of what the weights depend on: paths and bookkeeping (logging, checkpoints, workers) left out.
-
-    A run may go on with another number of processes that share the same tiles: only their product counts.
-    """
-    recipe = dict(config["recipe"])
-    recipe["training"] = {name: value for name, value in recipe["training"].items() if name not in BOOKKEEPING}
-    recipe["training"]["tiles_per_step"] = recipe["training"].pop("gpus") * recipe["training"].pop("batch_size")
-    usual = {name: getattr(Tiles(), name) for name in FOR_DAMAGED}
-    recipe["tiles"] = {
-        name: value
-        for name, value in recipe["tiles"].items()
-        if name != "patience" and (name not in usual or value != usual[name])
-    }
-    recipe.pop("name")
-    cohorts = {name: [cohort["sha256"], cohort["weight"]] for name, cohort in config["cohorts"].items()}
-    return hash_value({"recipe": recipe, "cohorts": cohorts, "init_from": config["init_from"]})
 
 
 def _hash(path: Path) -> str:

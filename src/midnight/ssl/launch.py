@@ -92,6 +92,8 @@ def start(path: Path) -> None:
     """
     job = read_job(path)
     with stop_on_signals(speaks=_speaks(os.environ)) as stop:
+        if not place(os.environ) and trained_already(job):
+            return
         if place(os.environ) or job.recipe.training.gpus == 1:
             end_with_launcher()
             import midnight.ssl.trainer  # noqa: F401  (takes seconds, in which one may be told to stop)
@@ -102,6 +104,26 @@ def start(path: Path) -> None:
         else:
             check_machine(job.recipe)
             run_processes(path, job.recipe.training.gpus, stop)
+
+
+def trained_already(job: Job) -> bool:
+    """Put the finished model of this very configuration back, where it is kept; whether it was.
+
+    Raises:
+        MidnightError: an input of the run can't be read.
+    """
+    if not any(job.output.glob("finished.*")):
+        return False
+    from midnight.config.load import read_yaml
+    from midnight.ssl.finished import put_back
+    from midnight.ssl.identity import resolved_config
+    from midnight.ssl.init_file import recorded
+    from midnight.ssl.run_key import run_key
+
+    path = job.output / "config.yaml"
+    key = run_key(resolved_config(job.recipe, job.cohorts, job.init_from, job.data, recorded(path)))
+    present = read_yaml(path).get("hash", "unknown") if path.is_file() else "unknown"
+    return put_back(job.output, key, job.recipe.training.iterations, str(present))
 
 
 def _speaks(environment: Mapping[str, str]) -> bool:

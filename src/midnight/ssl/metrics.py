@@ -14,6 +14,9 @@ from torch import Tensor
 from midnight.atomic import write_text
 from midnight.errors import MidnightError
 
+METRICS = "metrics.jsonl"
+"""Name of the file of a run's curves."""
+
 
 @torch.no_grad()
 def mean_cosine(embeddings: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -155,7 +156,8 @@ class Tracker:
         from mlflow.entities import Param
 
         run_id = client.create_run(experiment, run_name=self.output.name).info.run_id
-        params = [Param(name, value[:500]) for name, value in flatten(self.params).items()]
+        values = {legal(name): value for name, value in flatten(self.params).items()}
+        params = [Param(name, value[:500]) for name, value in values.items()]
         for first in range(0, len(params), PARAMS_PER_CALL):
             client.log_batch(run_id, params=params[first : first + PARAMS_PER_CALL])
         client.log_artifact(run_id, str(self.output / "config.yaml"))
@@ -173,6 +175,11 @@ class Tracker:
             return
         step, numbers, now = item
         client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in numbers.items()])
+
+
+def legal(name: str) -> str:
+    """A name as MLflow takes it: `_` for each character but letters, digits and the characters _ - . / : and space."""
+    return re.sub(r"[^\w\-./: ]", "_", name)
 
 
 def _line(error: Exception) -> str:

@@ -24,18 +24,25 @@ from tqdm import tqdm
 from midnight.atomic import write_text
 from midnight.config import Mlflow, Recipe
 from midnight.errors import MidnightError
+from midnight.logs import warn
 from midnight.ssl import distributed, runtime
+from midnight.ssl.aside import CHECKPOINTS
 from midnight.ssl.checkpoint import Checkpoint, Checkpoints
 from midnight.ssl.crew import StalledError
 from midnight.ssl.export import HEADS, export_teacher, save_weights
+from midnight.ssl.finished import keep
 from midnight.ssl.float8 import use_float8
-from midnight.ssl.identity import resolved_config, run_key
+from midnight.ssl.foresight import foresee
+from midnight.ssl.identity import resolved_config
+from midnight.ssl.init_file import init_file, recorded
 from midnight.ssl.loader import Loader, tile_loader, tile_source
 from midnight.ssl.masking import step_masks
-from midnight.ssl.metrics import MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
+from midnight.ssl.metrics import METRICS, MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
 from midnight.ssl.network import build_student, teacher_of, update_teacher
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients
+from midnight.ssl.outcome import read_records, stayed_flat
 from midnight.ssl.probe import Probe, open_probe
+from midnight.ssl.run_key import run_key
 from midnight.ssl.samples import CropSamples
 from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
@@ -87,8 +94,10 @@ def train(
     output = Path(output)
     source = None if loader else tile_source(recipe, cohorts, drawn)
     runtime.check_processes(recipe.training, recipe.name)
-    config = resolved_config(recipe, cohorts, init_from, data)
+    config = resolved_config(recipe, cohorts, init_from, data, recorded(output / "config.yaml"))
     key = run_key(config)
+    if distributed.rank() == 0 and (change := foresee(output, recipe, config)):
+        log.warning("%s", change)
     device = runtime.pick_device()
     with runtime.prepared(device, recipe.training.workers), stop_on_signals() as stop:
         trainer = Trainer(recipe, output, key, device, init_from, stop)
@@ -98,14 +107,17 @@ def train(
             tracker = Tracker(mlflow, Path(tracking_dir), output, config, resumed=trainer.step > 0)
         status = "FAILED"
         try:
-            inputs = {name: index for name, (index, _) in cohorts.items()}
-            probe = open_probe(recipe, inputs, manifests or {}, output, device)
+            indices = {name: index for name, (index, _) in cohorts.items()}
+            probe = open_probe(recipe, indices, manifests or {}, output, device)
             if not distributed.active():  # several ask each other at their first optimizer step
                 stop.check(str(output))
             found = loader or tile_loader(recipe, cohorts, output / QUARANTINED, source, lambda: bool(stop))
             trainer.run(found, tracker, probe)
-            trainer.export(data, inputs | ({"predrawn tiles": drawn} if drawn else {}))
+            further = {"predrawn tiles": drawn, "backbone.init": init_file(recipe.backbone.init)}
+            trainer.export(data, indices | {role: path for role, path in further.items() if path})
             status = "FINISHED"
+            if distributed.rank() == 0 and (flat := stayed_flat(read_records(output / METRICS), recipe)):
+                warn(log, flat)
         finally:
             trainer.checkpoints.close()
             if tracker is not None:
@@ -120,7 +132,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.output, self.device, self.stop = recipe, output, device, stop
         training = recipe.training
-        folder, keep = output / "checkpoints", (training.keep_checkpoints, training.keep_every)
+        folder, keep = output / CHECKPOINTS, (training.keep_checkpoints, training.keep_every)
         self.checkpoints = Checkpoints(folder, key, *keep, device=device)
         self.student = build_student(recipe)
         if training.precision == "float8":
@@ -150,12 +162,21 @@ class Trainer:
         self.optimizer = build_optimizer(self.student, recipe.optimizer)
         if saved is not None:
             self._restore(saved)
+            self._check_length()
         self.stepped = self.saved = self.step  # micro-steps done at the last optimizer step, at the last checkpoint
+
+    def _check_length(self) -> None:
+        asked = self.recipe.training.iterations
+        if self.step > asked:
+            raise MidnightError(
+                f"{self.output}: has {self.step:,} steps already, and training.iterations is {asked:,}: set it to "
+                f"{self.step:,} or more, or give the run another name"
+            )
 
     def run(self, loader: Loader, tracker: Tracker | None, probe: Probe | None = None) -> None:
         """All micro-steps that are left."""
         training = self.recipe.training
-        metrics = MetricsFile(self.output / "metrics.jsonl", self.step) if distributed.rank() == 0 else None
+        metrics = MetricsFile(self.output / METRICS, self.step) if distributed.rank() == 0 else None
         if self.step >= training.iterations:
             return
         if distributed.rank() == 0:
@@ -205,7 +226,7 @@ class Trainer:
         # Only noted: to ask for it here would hold up the device, and all processes, once per micro-step.
         self.unhealthy += ~torch.isfinite(losses.total.detach())
         synchronise_gradients(self.student, self._at_boundary(self.step + 1))
-        (losses.total / recipe.training.accumulation).backward()
+        (losses.total / self._accumulated()).backward()
         return losses
 
     def optimizer_step(self, values: Values) -> float:
@@ -291,7 +312,8 @@ class Trainer:
             last = self.checkpoints.paths()[-1] if self.checkpoints.paths() else "none"
             raise MidnightError(
                 f"{self.output}: {self.consecutive} consecutive non-finite losses up to step {self.step}; stopped; "
-                f"last good checkpoint, kept: {last}; lower optimizer.base_lr or look at the data, then run again"
+                f"last good checkpoint, kept: {last}; look at the data, or lower optimizer.base_lr: with another value "
+                "the run begins anew at step 0"
             )
 
     def record(self, losses: Losses, values: Values, norm: float) -> dict[str, Any]:
@@ -359,6 +381,7 @@ class Trainer:
             }
             save_weights(self.output / HEADS, heads)
             export_teacher(teacher.backbone.vit, self.recipe, self.output, self.step, data, inputs)
+            keep(self.output, self.checkpoints.key)
         distributed.barrier()
 
     def _restore(self, saved: Checkpoint) -> None:
@@ -370,6 +393,13 @@ class Trainer:
     def _at_boundary(self, step: int) -> bool:
         """Whether an optimizer step follows the micro-step after which `step` are done."""
         return step % self.recipe.training.accumulation == 0 or step == self.recipe.training.iterations
+
+    def _accumulated(self) -> int:
+        """Micro-steps whose gradients the next optimizer step has: fewer in the last one of a run that ends between."""
+        training = self.recipe.training
+        return min(
+            training.accumulation, training.iterations - self.step // training.accumulation * training.accumulation
+        )
 
     def _masks(self, tiles: int) -> Tensor:
         loss, side = self.recipe.loss, self.recipe.crops.global_size // self.student.backbone.patch_size

@@ -2,27 +2,25 @@
 
 import logging
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
 from timm.models import VisionTransformer
 from torch import Tensor
 
 from midnight.config import Backbone
 from midnight.errors import ConfigError, MidnightError, ServiceError
 from midnight.ssl.backbone import MaskedViT, build_vit
+from midnight.ssl.init_file import init_file
 from midnight.ssl.network import Network
+from midnight.ssl.positions import Resize, antialias, prefix_of
+from midnight.ssl.weight_files import State, read_weights
 
-State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
-WRAPPERS = ("teacher", "model", "state_dict")
 PREFIXES = ("module.", "backbone.", "dinov2.", "dinov2_with_registers.", "vit.")
 HEADS = ("dino_head.", "ibot_head.", "head.", "classifier.", "linear_head.", "pooler.")
 HF_NAMES = (
@@ -50,28 +48,6 @@ HUB_NAMES = (
     (r"\.mlp\.w3\.", ".mlp.fc2."),
     (r"^register_tokens$", "reg_token"),
 )
-
-
-def read_weights(path: Path) -> State:
-    """The tensors of a .safetensors file or of a PyTorch file (read with weights_only).
-
-    Raises:
-        ConfigError: the file is missing, unreadable or holds no tensors.
-    """
-    if not path.is_file():
-        raise ConfigError(f"backbone.init: no weights file {path}; see config/README.md for what init accepts")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, KeyError) as error:
-        raise ConfigError(f"{path}: not readable as weights: {' '.join(str(error).split())[:200]}") from error
-    except pickle.UnpicklingError as error:
-        raise ConfigError(f"{path}: refused, is damaged or holds more than tensors: {type(error).__name__}") from error
-    while isinstance(state, dict) and (inner := next((name for name in WRAPPERS if name in state), None)):
-        state = state[inner]
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)} if state else {}
-    if not tensors:
-        raise ConfigError(f"{path}: holds no tensors")
-    return tensors
 
 
 def layout_of(state: State) -> str:
@@ -127,20 +103,36 @@ _SWIGLU = ("mlp.gate_proj", "mlp.up_proj")
 
 
 def load_backbone(model: MaskedViT, state: State, source: str) -> None:
-    """Load weights of any of the three layouts; position embeddings are resampled to the model's grid.
+    """Load weights of any of the three layouts; position tables are resized to the model's grid,
+
+    as the model itself resizes them.
 
     Raises:
         MidnightError: a weight is missing, unknown or of another shape; names the file and the keys.
     """
     weights, mask_token = to_timm(state)
     if "pos_embed" in weights:
-        weights["pos_embed"] = resample(model.vit, weights["pos_embed"])
+        weights["pos_embed"] = resample(model.vit, weights["pos_embed"], model.resize)
     problems = describe_misfit(model.vit.state_dict(), weights)
     if problems:
         raise MidnightError(f"{source}: does not fit the recipe's backbone: {problems}")
     model.vit.load_state_dict(weights)
     if mask_token is not None:
         model.mask_token.data.copy_(mask_token)
+
+
+def misfit(path: Path, backbone: Backbone, img_size: int) -> str:
+    """Why a file does not fit a recipe's backbone, in words; "" where it does. No weight is computed or copied.
+
+    Raises:
+        MidnightError: the file can't be read, or the backbone can't be built.
+    """
+    with torch.device("meta"):
+        vit = build_vit(backbone, img_size)
+    weights, _ = to_timm({name: value.to("meta") for name, value in read_weights(path).items()})
+    if "pos_embed" in weights:
+        weights["pos_embed"] = resample(vit, weights["pos_embed"])
+    return describe_misfit(vit.state_dict(), weights)
 
 
 def describe_misfit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
@@ -158,16 +150,17 @@ def describe_misfit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor
     )
 
 
-def resample(vit: VisionTransformer, embedding: Tensor) -> Tensor:
-    """Position embeddings [1, P + N, D] for the model's grid, bicubic; P prefix tokens stay as they are.
+def resample(vit: VisionTransformer, embedding: Tensor, resize: Resize = antialias) -> Tensor:
+    """Position embeddings [1, P + N, D] for the model's grid; P prefix tokens stay as they are.
 
     What is no square grid comes back as it is.
     """
-    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    prefix = prefix_of(vit)
     count = embedding.shape[1] - prefix
     if embedding.ndim != 3 or count < 1 or math.isqrt(count) ** 2 != count:
         return embedding
-    return resample_abs_pos_embed(embedding, list(vit.patch_embed.grid_size), num_prefix_tokens=prefix)
+    rows, columns = vit.patch_embed.grid_size
+    return resize(embedding, (rows, columns), prefix)
 
 
 def initialise(model: MaskedViT, backbone: Backbone, img_size: int, init_from: Path | None) -> None:
@@ -192,19 +185,21 @@ def initialise(model: MaskedViT, backbone: Backbone, img_size: int, init_from: P
         load_backbone(model, read_weights(path), str(path))
     elif backbone.init == "pretrained":
         load_backbone(model, download(backbone, img_size), f"timm's weights of {backbone.arch}")
-    else:
-        load_backbone(model, read_weights(Path(backbone.init)), backbone.init)
+    elif file := init_file(backbone.init):
+        load_backbone(model, read_weights(file), backbone.init)
     log.info("backbone starts from %s", backbone.init)
 
 
 def download(backbone: Backbone, img_size: int) -> State:
-    """timm's published weights of the architecture.
+    """timm's published weights of the architecture, with the position table of the size that it was trained at.
 
     Raises:
         ServiceError: the hub does not answer.
     """
     try:
-        return dict(build_vit(backbone, img_size, pretrained=True).state_dict())
+        published = timm.get_pretrained_cfg(backbone.arch)
+        size = published.input_size[-1] if published else img_size
+        return dict(build_vit(backbone, size, pretrained=True).state_dict())
     except (OSError, ConfigError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ServiceError(

@@ -2,16 +2,17 @@ import re
 
 import pytest
 
+from midnight.config import Evaluation
 from midnight.errors import ConfigError
 from midnight.evaluate.prepare.resources import direct_url, find_resources
 from midnight.evaluate.prepare.rules import Download, Rules, load_rules, rules_for
-from midnight.evaluate.registry import select_tasks
+from midnight.evaluate.registry import configured_tasks
 
 DOWNLOADED = {"bach", "breakhis", "crc", "monusac", "panda-small", "pcam", "pcam-10shot"}
 
 
 def test_eva_knows_every_download_of_ours() -> None:
-    tasks, rules = select_tasks([], "paper"), load_rules()
+    tasks, rules = configured_tasks(Evaluation()), load_rules()
     resources = {name: find_resources(task, rules_for(task, rules)) for name, task in tasks.items()}
     assert {name for name, found in resources.items() if found} == DOWNLOADED
     for found in resources.values():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from midnight.config import Evaluation
 from midnight.errors import ConfigError
 from midnight.evaluate import registry
 from midnight.evaluate.prepare.rules import (
@@ -45,7 +46,7 @@ def test_patterns(pattern: str, name: str, fits: bool) -> None:
 
 def test_all_data_sets_of_the_paper_have_rules_and_demo_data_none() -> None:
     rules, tasks = load_rules(), registry.load_tasks()
-    for task in registry.select_tasks([], "paper").values():
+    for task in registry.configured_tasks(Evaluation()).values():
         assert rules_for(task, rules).needed, task.name
         assert task.source and task.licence, task.name
     assert not rules_for(tasks["demo-bach"], rules).needed

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from lightly.loss import KoLeoLoss
@@ -20,3 +22,9 @@ def test_near_neighbours_cost_more() -> None:
 
 def test_a_single_embedding_costs_nothing() -> None:
     assert float(koleo_loss(torch.randn(1, 4))) == 0
+
+
+def test_an_embedding_is_never_its_own_neighbour() -> None:
+    """Not even where all others lie on the other side: −log 2 for two opposite ones."""
+    loss = koleo_loss(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    torch.testing.assert_close(loss, torch.tensor(-math.log(2)))

@@ -1,22 +1,27 @@
 """A checkpoint of a run as a trained model's folder."""
 
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from midnight.errors import MidnightError
+from midnight.evaluate.weights.places import is_checkpoint
 
 TEACHER = "teacher.backbone.vit."
 
 
 def export_checkpoint(checkpoint: Path, output: Path) -> None:
-    """Write a checkpoint's teacher as a trained model's folder.
+    """Write a checkpoint's teacher, with its heads and mask token, as a trained model's folder.
 
     Raises:
         MidnightError: the folder is no checkpoint of a run of this project.
     """
     from midnight.ssl.backbone import build_vit
-    from midnight.ssl.export import export_teacher
+    from midnight.ssl.export import HEADS, export_teacher, save_weights
     from midnight.ssl.job import FILE, read_job
     from midnight.ssl.shards import Shards
 
@@ -26,7 +31,32 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
         tensors = Shards(sorted(checkpoint.glob("shard-*.safetensors")))
         names = [name for name in tensors if name.startswith(TEACHER)]
         vit.load_state_dict({name.removeprefix(TEACHER): tensors[name] for name in names})
+        others = [name for name in tensors if name.startswith("teacher.") and not name.startswith(TEACHER)]
+        heads = {name.removeprefix("teacher."): tensors[name] for name in others}
         step = int(checkpoint.name.removeprefix("step_"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise MidnightError(f"{checkpoint}: no usable checkpoint: {' '.join(str(error).split())[:200]}") from error
     export_teacher(vit, job.recipe, output, step, job.data)
+    save_weights(output / HEADS, heads)
+
+
+@contextlib.contextmanager
+def as_run(folder: Path, target: str) -> Iterator[Path]:
+    """A run's folder as it is; of one of its checkpoints a folder of the same kind, for as long as the block lasts.
+
+    Raises:
+        MidnightError: the checkpoint is none, or the files of `target` would name weights that are gone afterwards.
+    """
+    if not is_checkpoint(folder):
+        yield folder
+        return
+    if target == "eva":
+        raise MidnightError(f"{folder}: eva's files name their weights by path; export the checkpoint --to timm first")
+    checkpoint = folder.resolve()
+    run = checkpoint.parents[1]
+    with tempfile.TemporaryDirectory(prefix="midnight-checkpoint-") as scratch:
+        output = Path(scratch, f"{run.name}-{checkpoint.name}")
+        export_checkpoint(checkpoint, output)
+        if (run / "config.yaml").is_file():
+            shutil.copyfile(run / "config.yaml", output / "config.yaml")
+        yield output

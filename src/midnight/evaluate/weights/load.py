@@ -19,7 +19,8 @@ from midnight.evaluate.weights.facts import Triple, read_facts
 from midnight.evaluate.weights.places import find_files, is_checkpoint, is_export
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl.export import load_model
-from midnight.ssl.weights import State, read_weights, to_timm
+from midnight.ssl.weight_files import State, read_weights
+from midnight.ssl.weights import to_timm
 
 USUAL = 224
 """Input size, px, where nothing says which; at most the size of the position embeddings."""
