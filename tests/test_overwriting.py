@@ -28,6 +28,7 @@ from tests.tissue.small_slides import make_index, tissue_image, write_slide
 WRITES = {
     "doctor": None,
     "config show": None,
+    "config check": None,
     "config recipes": None,
     "config schemas": None,
     "slides pin": "file",

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -21,11 +20,11 @@ from midnight.config import (
     load_recipe,
     plain,
     read_yaml,
-    recipe_names,
 )
+from midnight.config.recipes import find_recipe, recipe_lines
 from midnight.errors import MidnightError
 from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
-from midnight.outputs import FORCE
+from midnight.options import add_config, add_force, add_rates, add_weights, positive
 
 if TYPE_CHECKING:
     from midnight.evaluate.entries import Model
@@ -74,71 +73,83 @@ def parser() -> argparse.ArgumentParser:
 
 def _doctor_commands(commands: Commands) -> None:
     doctor = commands.add_parser("doctor", help="check this machine and say what to do about each failure")
-    _add_config(doctor)
+    add_config(doctor)
     doctor.set_defaults(run=run_doctor)
 
 
 def _config_commands(commands: Commands) -> None:
-    config = commands.add_parser("config", help="show recipes, write JSON schemas").add_subparsers(required=True)
+    config = commands.add_parser("config", help="show recipes, write JSON schemas").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     show = config.add_parser("show", help="print a recipe with everything resolved, and what a run of it takes")
-    show.add_argument("recipe", help="a name from config/recipes/, e.g. midnight-12k")
-    _add_rates(show)
+    show.add_argument("recipe", help="a name from config/recipes/, a recipe's file, or with RUN a configuration's file")
+    show.add_argument("of", metavar="RUN", nargs="?", help="a run of that configuration, with its overrides")
+    add_rates(show)
     show.set_defaults(run=run_config_show)
-    recipes = config.add_parser("recipes", help="list the recipes")
-    recipes.set_defaults(run=lambda _: print("\n".join(recipe_names())))
+    check = config.add_parser(
+        "check", help="look for everything that is wrong in a configuration, before anything runs"
+    )
+    check.add_argument("configfile", type=Path, help="YAML file, e.g. config/local.yaml")
+    check.set_defaults(run=run_config_check)
+    recipes = config.add_parser("recipes", help="list the recipes, with a line on each")
+    recipes.set_defaults(run=lambda _: print("\n".join(recipe_lines())))
     schemas = config.add_parser("schemas", help="write config/schemas/*.json from the dataclasses")
     schemas.set_defaults(run=run_config_schemas)
 
 
 def _slides_commands(commands: Commands) -> None:
-    slides = commands.add_parser("slides", help="query and pin slide manifests").add_subparsers(required=True)
+    slides = commands.add_parser("slides", help="query and pin slide manifests").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     pin = slides.add_parser("pin", help="write a cohort's manifest: what `manifest:` in the configuration can name")
-    pin.add_argument("cohort")
-    pin.add_argument("output", type=Path)
-    _add_force(pin)
-    _add_config(pin)
+    pin.add_argument("cohort", help="a cohort of the configuration")
+    pin.add_argument("output", type=Path, help="TSV to write")
+    add_force(pin)
+    add_config(pin)
     pin.set_defaults(run=run_slides_pin)
 
 
 def _tiles_commands(commands: Commands) -> None:
-    tiles = commands.add_parser("tiles", help="look at tiles").add_subparsers(required=True)
+    tiles = commands.add_parser("tiles", help="look at tiles").add_subparsers(required=True, metavar="COMMAND")
     sheet = tiles.add_parser("show", help="contact sheet of accepted and rejected tiles of a slide")
-    sheet.add_argument("slide", type=Path)
+    sheet.add_argument("slide", type=Path, help="any format that OpenSlide reads")
     sheet.add_argument("--recipe", default="midnight-12k", help="whose tile settings (default: %(default)s)")
     sheet.add_argument("--output", type=Path, default=Path("tiles.png"), help="PNG to write (default: %(default)s)")
     sheet.add_argument("--count", type=int, default=24, help="tiles of each kind (default: %(default)s)")
-    sheet.add_argument("--seed", type=int, default=0)
-    sheet.add_argument("--mpp", type=_positive, help="µm/px at level 0, for a slide that does not state it or is wrong")
+    sheet.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    sheet.add_argument("--mpp", type=positive, help="µm/px at level 0, for a slide that does not state it or is wrong")
     sheet.add_argument("--segmenter", choices=SEGMENTERS, help="how its tissue is found (default: hsv)")
-    _add_force(sheet)
+    add_force(sheet)
     sheet.set_defaults(run=run_tiles_show)
     plan = tiles.add_parser("plan", help="disk and time of the tiles that a recipe draws beforehand")
     plan.add_argument("--recipe", default="tcga-100M", help="or a run of the configuration (default: %(default)s)")
     plan.add_argument("--cores", type=int, help="to state the hours for (default: this machine's)")
     plan.add_argument("--sample", type=int, default=256, help="tiles to measure on (default: %(default)s)")
-    _add_config(plan)
+    add_config(plan)
     plan.set_defaults(run=run_tiles_plan)
 
 
 def _tasks_commands(commands: Commands) -> None:
-    tasks = commands.add_parser("tasks", help="look at and fetch downstream data sets").add_subparsers(required=True)
+    tasks = commands.add_parser("tasks", help="look at and fetch downstream data sets").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     status = tasks.add_parser("status", help="which data sets are complete, what is missing, how to get it")
     status.add_argument("--verify", action="store_true", help="also compare published md5s (reads whole files)")
     status.add_argument("--json", action="store_true", help="as JSON, with every missing file")
-    _add_config(status)
+    add_config(status)
     status.set_defaults(run=run_tasks_status)
     prepare = tasks.add_parser("prepare", help="download data sets that need no form or account")
     prepare.add_argument("task", nargs="+", help="tasks of the configuration")
-    _add_config(prepare)
+    add_config(prepare)
     prepare.set_defaults(run=run_tasks_prepare)
 
 
 def _model_commands(commands: Commands) -> None:
     export = commands.add_parser("export", help="a trained model for timm, transformers or kaiko-eva")
-    export.add_argument("run_folder", type=Path, help="results/models/RUN: teacher.safetensors and model.json")
+    export.add_argument("run_folder", type=Path, help="results/models/RUN, or one of its checkpoints/step_*")
     export.add_argument("output", type=Path, help="folder to write")
     export.add_argument("--to", choices=("timm", "hf", "eva"), required=True, help="hf: transformers' Dinov2Model")
-    _add_force(export)
+    add_force(export)
     export.set_defaults(run=run_export)
     evaluate = commands.add_parser("evaluate", help="from weights and a folder of labelled tiles to a report")
     evaluate.add_argument("weights", nargs="+", help=f"{WEIGHTS}; or a name from config/models.yaml")
@@ -146,15 +157,15 @@ def _model_commands(commands: Commands) -> None:
     evaluate.add_argument("--out", type=Path, help="folder of the results (default: results/evaluate/WEIGHTS)")
     evaluate.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="(default: %(default)s)")
     evaluate.add_argument("--config-only", action="store_true", help="write OUT/config.yaml and run nothing")
-    _add_weights(evaluate)
-    _add_force(evaluate)
+    add_weights(evaluate)
+    add_force(evaluate)
     evaluate.set_defaults(run=run_evaluate)
     quick = commands.add_parser("quick-check", help="nearest neighbours and a linear probe of a model on a task")
     quick.add_argument("model", type=Path, help=WEIGHTS)
-    _add_weights(quick)
+    add_weights(quick)
     quick.add_argument("--task", required=True, help="a tile or folder task of config/tasks.yaml")
     quick.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_config(quick)
+    add_config(quick)
     quick.set_defaults(run=run_quick_check)
 
 
@@ -164,7 +175,7 @@ def _embed_command(commands: Commands) -> None:
     embed.add_argument("slides", help="a folder of slides, a CSV with a column `path` (and optionally mpp), or a slide")
     embed.add_argument("output", type=Path, help="folder to write: h5_files/SLIDE.h5 and slides.tsv")
     cut, run = Features(), Evaluation()
-    embed.add_argument("--mpp", type=_positive, default=cut.mpp, help="µm/px of the tiles (default: %(default)s)")
+    embed.add_argument("--mpp", type=positive, default=cut.mpp, help="µm/px of the tiles (default: %(default)s)")
     embed.add_argument("--size", type=int, default=cut.size, help="side of a tile, px (default: %(default)s)")
     embed.add_argument("--overlap", type=int, default=cut.overlap, help="px that tiles share (default: %(default)s)")
     embed.add_argument("--foreground", type=float, default=cut.foreground, help=FOREGROUND)
@@ -173,7 +184,7 @@ def _embed_command(commands: Commands) -> None:
     embed.add_argument("--batch-size", type=int, default=run.batch_size, help="tiles (default: %(default)s)")
     embed.add_argument("--workers", type=int, default=run.workers, help="reading threads (default: %(default)s)")
     embed.add_argument("--accelerator", choices=ACCELERATORS, default=run.accelerator, help="(default: %(default)s)")
-    _add_force(embed)
+    add_force(embed)
     embed.set_defaults(run=run_embed)
 
 
@@ -181,38 +192,6 @@ def _summary_commands(commands: Commands) -> None:
     summary = commands.add_parser("summary", help="what a run has made: slides, scores, what failed, where it is")
     summary.add_argument("results", nargs="?", type=Path, help="results_dir (default: the newest below results)")
     summary.set_defaults(run=run_summary)
-
-
-def _add_weights(command: argparse.ArgumentParser) -> None:
-    triple: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
-    command.add_argument("--mean", **triple, help="normalisation of images in 0-1, where the weights' folder has none")
-    command.add_argument("--std", **triple, help="the same: standard deviation")
-    command.add_argument("--arch", help="timm's name of the architecture, where it can't be told")
-    command.add_argument("--size", type=int, help="input size, px (default: the one that it was trained at)")
-
-
-def _add_config(command: argparse.ArgumentParser) -> None:
-    default = CONFIG_DIR / "config.yaml"
-    command.add_argument("--configfile", type=Path, default=default, help="default: config/config.yaml")
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _add_force(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--force", action="store_true", help=FORCE)
-
-
-def _add_rates(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--gpu", choices=("h100", "h200", "a100"), default="h100", help="(default: %(default)s)")
-    command.add_argument("--mfu", type=float, default=0.45, help="share of its peak reached (default: %(default)s)")
-    command.add_argument("--price", type=float, help="USD per GPU-hour (default: an assumption, stated in the output)")
-    command.add_argument("--watts", type=float, help="per GPU (default: its board's limit)")
-    command.add_argument("--json", action="store_true", help="recipe and budget as JSON, in plain numbers")
 
 
 def _config(arguments: argparse.Namespace) -> Config:
@@ -230,15 +209,23 @@ def run_config_show(arguments: argparse.Namespace) -> None:
     """`midnight config show RECIPE`."""
     import yaml
 
-    recipe = load_recipe(arguments.recipe)
+    recipe = find_recipe(arguments.recipe, arguments.of)
     if not arguments.json:
         print(yaml.safe_dump(plain(recipe), sort_keys=False), end="", flush=True)
     # After the recipe is out, since importing torch takes seconds.
     from midnight.ssl.budget import as_dict, budget_of, rates_of
     from midnight.ssl.budget.text import describe
 
-    budget = budget_of(recipe, rates_of(arguments.gpu, arguments.mfu, arguments.price, arguments.watts))
+    rates = rates_of(arguments.gpu, arguments.mfu, arguments.price, arguments.watts, arguments.memory)
+    budget = budget_of(recipe, rates)
     print(json.dumps({"recipe": plain(recipe), **as_dict(budget)}, indent=2) if arguments.json else describe(budget))
+
+
+def run_config_check(arguments: argparse.Namespace) -> None:
+    """`midnight config check CONFIG`."""
+    from midnight.evaluate.start import read_start, summary
+
+    print(summary(read_start(read_yaml(arguments.configfile), str(arguments.configfile))))
 
 
 def run_config_schemas(_: argparse.Namespace) -> None:
@@ -305,10 +292,23 @@ def run_tasks_prepare(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """`midnight export RUN_FOLDER OUTPUT --to LIBRARY`."""
+    from midnight.evaluate.weights.checkpoint import as_run
+    from midnight.report.scores import results_of
     from midnight.ssl.exports import export_run
 
-    export_run(arguments.run_folder, arguments.to, arguments.output, arguments.force)
-    print(arguments.output)
+    results = results_of(arguments.run_folder)
+    with as_run(arguments.run_folder, arguments.to) as folder:
+        *loading, upload = export_run(folder, arguments.to, arguments.output, arguments.force, results)
+    print(
+        arguments.output,
+        "",
+        "# load it",
+        *loading,
+        "",
+        "# give it to others (its README.md is the card)",
+        upload,
+        sep="\n",
+    )
 
 
 def run_summary(arguments: argparse.Namespace) -> None:

@@ -12,12 +12,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from timm.models import VisionTransformer
 
-from midnight.config import Cohort, Config, Gdc, Loss, Predrawn, Recipe, Tiles, Tissue, Training, build, choose
+from midnight.config import (
+    Cohort,
+    Config,
+    Evaluation,
+    Gdc,
+    Heads,
+    Loss,
+    Predrawn,
+    Recipe,
+    Tiles,
+    Tissue,
+    Training,
+    build,
+    choose,
+)
 from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.encoder import LOADERS, ZOOS, own_folder, pick_device
 from midnight.evaluate.entries import Model, Protocol, Scheduler, Task
+from midnight.evaluate.registry import configured_tasks, select_models
 from midnight.evaluate.score import RUNNERS
 from midnight.evaluate.segment import is_random
 from midnight.evaluate.session import build_scheduler
@@ -28,6 +44,8 @@ from midnight.slides.pin import _choose
 from midnight.slides.record import Slide
 from midnight.ssl.budget.cost import GPUS
 from midnight.ssl.budget.memory import element
+from midnight.ssl.heads import DINOHead
+from midnight.ssl.positions import resize_of
 from midnight.ssl.runtime import autocast
 from midnight.ssl.step import regularize
 from midnight.tiles.sampler import TileSampler
@@ -124,6 +142,8 @@ def pooled(value: Any) -> np.ndarray:
 
 DISPATCHED: dict[str, Callable[[Any, Path], Any]] = {
     "Loss.regularizer": lambda value, _: regularize(torch.randn(4, 8), Loss(regularizer=value)),
+    "Heads.prototype_length": lambda value, _: DINOHead(8, Heads(4, 8, 4, prototype_length=value)),
+    "Backbone.pos_interpolation": lambda value, _: resize_of(VisionTransformer(depth=1, embed_dim=12), value),
     "Training.precision": lambda value, _: [
         autocast(CPU, training(precision=value)),
         element(dataclasses.replace(Recipe(), training=training(precision=value))),
@@ -138,6 +158,8 @@ DISPATCHED: dict[str, Callable[[Any, Path], Any]] = {
     "Tissue.segmenter": lambda value, _: segment(np.full((64, 64, 3), 200, np.uint8), 8.0, Tissue(segmenter=value)),
     "Cohort.source": source_of_cohort,
     "Evaluation.poolings": lambda value, _: pooled(value),
+    "Evaluation.tasks": lambda value, _: configured_tasks(Evaluation(tasks=value)),
+    "Evaluation.models": lambda value, _: select_models(value, []),
     "Features.pooling": lambda value, _: width_of(value, 2),
     "Evaluation.accelerator": lambda value, _: value == "gpu" or pick_device(value),
     "Config.data": lambda value, _: is_generated(value),

@@ -44,10 +44,10 @@ def test_values_become_typed_dataclasses() -> None:
     ("value", "expected"),
     [
         ({}, "file.yaml: (top level): missing key 'name'"),
-        ({"name": "x", "nmae": 1}, "(top level): unknown key 'nmae'; known keys:"),
+        ({"name": "x", "nmae": 1}, "(top level): unknown key 'nmae'; did you mean 'name'?; known keys:"),
         ({"name": "x", "inner": {"size": 0}}, "inner.size: 0 is less than the minimum of 1"),
         ({"name": "x", "inner": {"sise": 1}}, "inner: unknown key 'sise'"),
-        ({"name": "x", "kind": "c"}, "kind: 'c' is not one of ['a', 'b']"),
+        ({"name": "x", "kind": "c"}, "kind: 'c' is none of a, b"),
         ({"name": "x", "inner": {"pair": [0]}}, "inner.pair: [0] is too short"),
         ({"name": "x", "many": {"m": {"size": "1"}}}, "many.m.size: '1' is not of type 'integer'"),
         ({"name": "x", "many": {"m": {"size": None}}}, "many.m.size: is empty; fill it in (integer), or remove"),

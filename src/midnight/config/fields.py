@@ -1,9 +1,10 @@
 """From dataclasses to checked values and JSON schemas: one source of truth for every key."""
 
 import dataclasses
+import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from midnight.errors import ConfigError
@@ -58,31 +59,91 @@ def _type_schema(kind: Any, limits: Mapping[str, Any]) -> dict[str, Any]:
     return ({} if kind is Any else {"type": SCALARS[kind]}) | dict(limits)
 
 
+def problems(cls: type, value: Any) -> list[str]:
+    """What is wrong with a JSON-like value by the schema of `cls`: a line each, with the dotted key, sorted by it."""
+    import jsonschema
+
+    found = jsonschema.Draft202012Validator(schema(cls)).iter_errors(value)
+    best = [jsonschema.exceptions.best_match([problem]) for problem in found]
+    ordered = sorted(best, key=lambda problem: list(map(str, problem.absolute_path)))
+    return list(dict.fromkeys(map(_explain, ordered)))  # two missing keys are two errors of one line
+
+
 def validate(cls: type, value: Any, where: str) -> None:
     """Check a JSON-like value against the schema of `cls`.
 
     Raises:
-        ConfigError: `where` (a file) and the dotted key that is wrong, what is wrong, what is allowed.
+        ConfigError: `where` (a file) and the dotted keys that are wrong, what is wrong, what is allowed.
     """
-    import jsonschema
+    refuse(where, problems(cls, value))
 
-    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema(cls)).iter_errors(value))
-    if problem is not None:
-        raise ConfigError(f"{where}: {_explain(problem)}")
+
+def refuse(where: str, lines: Sequence[str]) -> None:
+    """End where there are problems, with all of them.
+
+    Args:
+        where: the file that they are in; "" where the lines say it themselves.
+        lines: the problems.
+
+    Raises:
+        ConfigError: one line, or for several a head and a line each.
+    """
+    prefix = f"{where}: " if where else ""
+    if len(lines) == 1:
+        raise ConfigError(f"{prefix}{lines[0]}")
+    if lines:
+        raise ConfigError("\n".join([f"{prefix}{len(lines)} problems:", *(f"  {line}" for line in lines)]))
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or "" where no known name is like this one."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _explain(problem: Any) -> str:
     place = ".".join(str(part) for part in problem.absolute_path) or "(top level)"
     if problem.validator == "additionalProperties":
         allowed = problem.schema.get("properties", {})
-        unknown = sorted(set(problem.instance) - set(allowed))
-        return f"{place}: unknown key {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(allowed))}"
+        unknown = sorted(set(map(str, problem.instance)) - set(allowed))
+        hints = "".join(did_you_mean(name, allowed) for name in unknown)
+        return f"{place}: unknown key {', '.join(map(repr, unknown))}{hints}; known keys: {', '.join(sorted(allowed))}"
     if problem.validator == "required":
         missing = sorted(set(problem.validator_value) - set(problem.instance))
         return f"{place}: missing key {', '.join(map(repr, missing))}"
     if problem.validator == "type" and problem.instance is None:
         return f"{place}: is empty; fill it in ({problem.validator_value}), or remove the key"
+    if problem.validator == "enum":
+        known = [str(item) for item in problem.validator_value]
+        return f"{place}: {problem.instance!r} is none of {', '.join(known)}{did_you_mean(problem.instance, known)}"
     return f"{place}: {problem.message}"
+
+
+def numbers(kind: Any, value: Any) -> Any:
+    """A JSON-like value in which text that is a number (`1e-3`, which YAML takes for text) is one where one belongs."""
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(value, str):
+        kinds = args if origin in (Union, types.UnionType) else (kind,)
+        return _number(value) if float in kinds and str not in kinds else value
+    if origin in (Union, types.UnionType):
+        kind = next((arg for arg in args if arg is not type(None)), kind)
+        return numbers(kind, value)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        hints = typing.get_type_hints(kind)
+        return {name: numbers(hints.get(name, Any), item) for name, item in value.items()}
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        item_kinds = [args[0]] * len(value) if origin is list or args[-1] is Ellipsis else [*args, *[Any] * len(value)]
+        return [numbers(item_kind, item) for item_kind, item in zip(item_kinds, value, strict=False)]
+    if origin is dict and isinstance(value, Mapping):
+        return {name: numbers(args[1], item) for name, item in value.items()}
+    return value
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def build(cls: type[T], value: Mapping[str, Any], where: str) -> T:
@@ -91,6 +152,7 @@ def build(cls: type[T], value: Mapping[str, Any], where: str) -> T:
     Raises:
         ConfigError: see `validate`.
     """
+    value = numbers(cls, value)
     validate(cls, value, where)
     return _convert(cls, value)
 
@@ -100,7 +162,10 @@ def _convert(kind: Any, value: Any) -> Any:
     if value is None:
         return None
     if origin in (Union, types.UnionType):
-        return _convert(next(arg for arg in args if arg is not type(None)), value)
+        fits = (
+            arg for arg in args if arg is not type(None) and not (isinstance(value, str) and get_origin(arg) is list)
+        )
+        return _convert(next(fits), value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
         return kind(**{name: _convert(hints[name], item) for name, item in value.items()})

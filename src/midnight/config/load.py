@@ -2,19 +2,23 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from midnight.config.fields import build, validate
+from midnight.config.checks import recipe_problems
+from midnight.config.fields import build, did_you_mean, numbers, problems, refuse, validate
 from midnight.config.pipeline import Config, Features
 from midnight.config.recipe import Crops, Recipe
+from midnight.config.repair import without_wrong_keys
 from midnight.errors import ConfigError
 
 CONFIG_DIR = Path(__file__).resolve().parents[3] / "config"
 RECIPES = CONFIG_DIR / "recipes"
+READS = (("backbone", "crops"), ("training", "optimizer"))
+"""Sections of a recipe whose values are read by the checks of another."""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -49,29 +53,72 @@ def load_config(value: Mapping[str, Any], where: str) -> Config:
     """A checked pipeline configuration from the mapping that Snakemake read from the file `where`.
 
     Raises:
-        ConfigError: a key is unknown, missing or out of range, or names something undefined.
+        ConfigError: keys are unknown, missing, empty or out of range, or name something undefined; all of them at once.
     """
-    config = build(Config, value, where)
-    for name, run in config.runs.items():
-        for cohort in run.cohorts:
-            if cohort not in config.cohorts:
-                raise ConfigError(f"{where}: runs.{name}.cohorts: no cohort {cohort!r}; known: {list(config.cohorts)}")
-    for name, cohort_config in config.cohorts.items():
-        if cohort_config.source == "local" and not cohort_config.path:
-            raise ConfigError(f"{where}: cohorts.{name}.path: a local cohort needs the folder (or CSV) of its slides")
-    check_features(config.features, f"{where}: features.")
+    config, lines = read_config(value)
+    refuse(where, lines)
     return config
 
 
-def check_features(features: Features, where: str = "") -> None:
+def read_config(value: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """A configuration without its wrong keys, so that what it names can be checked too; and all that is wrong."""
+    value = numbers(Config, value)
+    sound, _ = without_wrong_keys(Config, value)
+    config = build(Config, sound, "")
+    lines = [*problems(Config, value), *_pathless(value), *_undefined(config, names_of(value, "cohorts"))]
+    return config, lines + features_problems(config.features)
+
+
+def names_of(value: Mapping[str, Any], section: str) -> list[str]:
+    """Names of the entries of a section, of wrong ones too."""
+    entries = value.get(section)
+    return list(entries) if isinstance(entries, Mapping) else []
+
+
+def _undefined(config: Config, cohorts: Collection[str]) -> Iterator[str]:
+    for name, run in config.runs.items():
+        for cohort in run.cohorts:
+            if cohort not in cohorts:
+                hint = did_you_mean(cohort, cohorts)
+                yield f"runs.{name}.cohorts: no cohort {cohort!r}{hint}; known: {list(cohorts)}"
+        if not run.cohorts:
+            yield f"runs.{name}.cohorts: is empty; name a cohort and its share, such as {{tcga: 1}}"
+
+
+def _pathless(value: Mapping[str, Any]) -> Iterator[str]:
+    """Local cohorts without slides, also where other keys are wrong: what has to be filled in is said at once."""
+    cohorts = value.get("cohorts")
+    for name, cohort in cohorts.items() if isinstance(cohorts, Mapping) else ():
+        if isinstance(cohort, Mapping) and cohort.get("source") == "local" and not cohort.get("path"):
+            yield f"cohorts.{name}.path: a local cohort needs the folder (or CSV) of its slides; fill it in"
+
+
+def load_runs(config: Config, folder: Path = RECIPES) -> tuple[dict[str, Recipe], list[str]]:
+    """The recipe of each run with its overrides, and what is wrong with those that have none; a line each."""
+    recipes: dict[str, Recipe] = {}
+    lines = []
+    for name, run in config.runs.items():
+        try:
+            recipes[name] = load_recipe(run.recipe, run.override, folder)
+        except ConfigError as error:
+            lines += [f"runs.{name}: {line}" for line in error.lines]
+    return recipes, lines
+
+
+def check_features(features: Features) -> None:
     """Check what the schema of features can't.
 
     Raises:
-        ConfigError: tiles would not move on.
+        ConfigError: see `features_problems`.
     """
-    if features.overlap >= features.size:
-        sides = f"{features.overlap} px of tiles of {features.size} px"
-        raise ConfigError(f"{where}overlap: {sides}; it must be less than the size")
+    refuse("", features_problems(features))
+
+
+def features_problems(features: Features) -> list[str]:
+    """A line if tiles would not move on."""
+    if features.overlap < features.size:
+        return []
+    return [f"features.overlap: {features.overlap} px of tiles of {features.size} px; it must be less than the size"]
 
 
 def recipe_names(folder: Path = RECIPES) -> list[str]:
@@ -87,26 +134,51 @@ def load_recipe(name: str, override: Mapping[str, Any] | None = None, folder: Pa
     Raises:
         ConfigError: no such recipe, a cycle of bases, or a wrong key.
     """
-    value = merge(_inherit(name, folder, ()), override or {})
-    recipe = build(Recipe, value, f"{folder / name}.yaml" + (" with override" if override else ""))
+    value = _over(_inherit(name, folder, ()), override or {})
+    where = f"{folder / name}.yaml" + (" with override" if override else "")
+    recipe, lines = _read_recipe(value)
+    refuse(where, lines)
     return dataclasses.replace(recipe, name=name)
+
+
+def _read_recipe(value: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """A recipe without the keys that are wrong, and all that is wrong: also how the other keys go together."""
+    value = numbers(Recipe, value)
+    sound, left_out = without_wrong_keys(Recipe, value)
+    recipe = build(Recipe, sound, "")
+    unknown = {key.partition(".")[0] for key in left_out}
+    unknown |= {section for one, section in READS if one in unknown}
+    together = (line for line in recipe_problems(recipe) if line.partition(".")[0] not in unknown)
+    return recipe, [*problems(Recipe, value), *together]
 
 
 def _inherit(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     path = folder / f"{name}.yaml"
+    if seen and not path.is_file():  # a recipe elsewhere may be based on one of the project's
+        path = RECIPES / f"{name}.yaml"
     if name in seen:
         raise ConfigError(f"{path}: base: goes in a circle: {' → '.join((*seen, name))}")
     if not path.is_file():
-        raise ConfigError(f"unknown recipe {name!r}: no {path}; known recipes: {', '.join(recipe_names(folder))}")
+        known = recipe_names(folder)
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"unknown recipe {name!r}{hint}: no {path}; known recipes: {', '.join(known)}")
     value = read_yaml(path)
     base = value.pop("base", None)
     validate_partial(value, path)
-    return merge(_inherit(base, folder, (*seen, name)), value) if base else value
+    return _over(_inherit(base, folder, (*seen, name)), value) if base else value
+
+
+def _over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """As `merge`, but another architecture begins without the arguments that the base gives to its own."""
+    mine, theirs = change.get("backbone") or {}, base.get("backbone") or {}
+    if mine.get("arch", theirs.get("arch")) != theirs.get("arch"):
+        base = {**base, "backbone": {name: value for name, value in theirs.items() if name != "kwargs"}}
+    return merge(base, change)
 
 
 def validate_partial(value: Mapping[str, Any], path: Path) -> None:
     """Check one recipe file on its own, so that a message names the file that holds the wrong key."""
-    validate(Recipe, value, str(path))
+    validate(Recipe, numbers(Recipe, value), str(path))
 
 
 def initial_recipe(recipe: Recipe) -> Recipe:

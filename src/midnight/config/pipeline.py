@@ -92,8 +92,12 @@ class Demo:
 class Evaluation:
     """What is evaluated, how."""
 
-    models: list[str] = key(list, "entries of config/models.yaml")
-    tasks: list[str] = key(list, "entries of config/tasks.yaml; neither these nor folders: the paper's tasks")
+    models: list[str] | Literal["all"] | None = key(
+        None, "entries of config/models.yaml; all: the published ones and those of the runs; null: all without weights"
+    )
+    tasks: list[str] | Literal["all"] | None = key(
+        None, "entries of config/tasks.yaml; all: the paper's; null: the folders, or without any all"
+    )
     folders: dict[str, str] = key(
         dict, "tasks of one's own by name: a folder of labelled images, or a CSV with path, label[, split][, group]"
     )

@@ -7,9 +7,11 @@ from typing import Any
 from midnight.config import Recipe
 from midnight.errors import MidnightError
 from midnight.ssl.budget.cost import GPUS, Cost, Rates, cost_of
+from midnight.ssl.budget.fit import largest_batch
 from midnight.ssl.budget.flops import Flops, flops_per_tile
 from midnight.ssl.budget.memory import Plan, own_plan, plans
 from midnight.ssl.budget.shape import Shape, measure
+from midnight.ssl.schedules import peak_lr
 
 __all__ = ["Budget", "as_dict", "budget_of", "rates_of"]
 
@@ -27,8 +29,10 @@ class Budget:
     cost: Cost
 
 
-def rates_of(gpu: str, mfu: float, price: float | None = None, watts: float | None = None) -> Rates:
-    """Rates, with a GPU's own price and power where none is given.
+def rates_of(
+    gpu: str, mfu: float, price: float | None = None, watts: float | None = None, memory: float | None = None
+) -> Rates:
+    """Rates, with a GPU's own price, power (W) and memory (GB) where none is given.
 
     Raises:
         MidnightError: a rate is out of range.
@@ -39,6 +43,10 @@ def rates_of(gpu: str, mfu: float, price: float | None = None, watts: float | No
     price, watts = chosen.price if price is None else price, chosen.watts if watts is None else watts
     if price < 0 or watts < 0:
         raise MidnightError("--price and --watts must not be negative")
+    if memory is not None and not memory > 0:
+        raise MidnightError(f"--memory: {memory} GB is no memory; give the GPU's, such as 24")
+    if memory is not None:
+        chosen = dataclasses.replace(chosen, memory=memory * 1e9)
     return Rates(chosen, mfu, price, watts)
 
 
@@ -63,12 +71,17 @@ def as_dict(budget: Budget) -> dict[str, Any]:
     return {
         "parameters": {
             "backbone": shape.backbone_parameters,
-            "head": shape.head_parameters,
-            "heads": shape.head_count,
+            "heads": list(shape.head_parameters),
             "student": shape.parameters,
         },
         "flop_per_image": dataclasses.asdict(budget.flops) | {"total": budget.flops.total},
         "memory_per_gpu": memory,
+        "batch": {
+            "effective": budget.recipe.training.effective_batch,
+            "peak_lr": peak_lr(budget.recipe, budget.recipe.training.gpus),
+            "largest": largest_batch(budget.recipe, shape, budget.rates.gpu.memory, recompute=False),
+            "largest_with_checkpointing": largest_batch(budget.recipe, shape, budget.rates.gpu.memory, recompute=True),
+        },
         "rates": dataclasses.asdict(budget.rates),
         "cost": dataclasses.asdict(budget.cost),
     }

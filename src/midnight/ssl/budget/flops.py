@@ -68,11 +68,11 @@ def flops_per_tile(recipe: Recipe, shape: Shape, hidden: float | None = None) ->
     everything = [crops * shape.depth * block_flops(shape, shape.tokens(size)) for crops, size in groups]
     blocks = sum(part * kept_share(recipe, crops) for part, (crops, _) in zip(everything, groups, strict=True))
     stem = sum(2.0 * crops * shape.patches(size) * shape.stem_weights for crops, size in groups)
-    head = 2.0 * shape.head_weights
-    forward = blocks + head * (sum(crops for crops, _ in groups) + hidden)
+    head, patches = 2.0 * shape.head_weights, 2.0 * shape.ibot_head_weights * hidden
+    forward = blocks + head * sum(crops for crops, _ in groups) + patches
     teacher_stem = 4.0 * shape.patches(side) * shape.stem_weights
     return Flops(
-        teacher=everything[0] + teacher_stem + head * (2 + hidden),
+        teacher=everything[0] + teacher_stem + head * 2 + patches,
         forward=forward + stem,
         backward=2 * forward + stem,  # no gradient of the images
         blocks=blocks,

@@ -65,7 +65,7 @@ def states(recipe: Recipe, shape: Shape, sharded: bool) -> dict[str, float]:
     share = 1 / recipe.training.gpus if sharded else 1.0
     whole = 4.0 * shape.parameters
     size = element(recipe)
-    borrowed = 4 * 4 * max(shape.block_parameters, shape.head_parameters) if sharded else 0
+    borrowed = 4 * 4 * max(shape.block_parameters, *shape.head_parameters) if sharded else 0
     unsent = whole if sharded and recipe.training.accumulation > 1 else 0.0
     return {
         "weights": whole * share,
@@ -121,7 +121,7 @@ def ends(recipe: Recipe, shape: Shape) -> float:
 
 
 def head_activations(recipe: Recipe, shape: Shape) -> float:
-    """Of the heads: MLP activations, logits and their gradients, targets in float32, prototypes of unit length."""
+    """Of the heads: MLP activations, logits and their gradients, targets in float32, copies of the prototypes."""
     size, heads, batch = element(recipe), recipe.heads, recipe.training.batch_size
     cls = sum(crops for crops, _ in crop_groups(recipe)) * batch
     hidden = math.ceil(hidden_patches(recipe, shape) * batch)
@@ -130,5 +130,7 @@ def head_activations(recipe: Recipe, shape: Shape) -> float:
     logits = 2 * rows * heads.prototypes * size
     targets = (2 * batch + hidden + 3 * batch) * heads.prototypes * 4  # DINO's once more, as means per crop
     chunks = 2 * 4 * min(CHUNK["cuda"], rows * heads.prototypes)
-    prototypes = shape.head_count * heads.prototypes * heads.bottleneck * (4 + size)
+    widths = [heads.bottleneck, heads.ibot_bottleneck or heads.bottleneck][: len(shape.head_parameters)]
+    copies = 8 if heads.prototype_length == "trained" else 4  # of unit length, and of their own
+    prototypes = sum(widths) * heads.prototypes * (copies + size)
     return float(layers + logits + targets + chunks + prototypes)

@@ -10,6 +10,7 @@ from torch import nn
 
 from midnight.config import Recipe
 from midnight.errors import MidnightError
+from midnight.ssl.heads import DINOHead
 from midnight.ssl.network import build_student
 
 
@@ -33,15 +34,15 @@ class Shape:
     stem_weights: int
     block_weights: int
     head_weights: int
+    ibot_head_weights: int
     block_parameters: int
     backbone_parameters: int
-    head_parameters: int
-    head_count: int
+    head_parameters: tuple[int, ...]
 
     @property
     def parameters(self) -> int:
         """Of the student; the teacher has as many."""
-        return self.backbone_parameters + self.head_count * self.head_parameters
+        return self.backbone_parameters + sum(self.head_parameters)
 
     def patches(self, size: int) -> int:
         """Patches of a crop of `size` px."""
@@ -61,7 +62,7 @@ def measure(recipe: Recipe) -> Shape:
     eager = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, compile=False))
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         student = build_student(eager)
-    vit, head = student.backbone.vit, student.dino_head
+    vit = student.backbone.vit
     block: Any = vit.blocks[0]
     try:
         attention = block.attn.num_heads * block.attn.head_dim
@@ -81,12 +82,16 @@ def measure(recipe: Recipe) -> Shape:
         mlp_out=mlp_out,
         stem_weights=vit.patch_embed.proj.weight.numel(),
         block_weights=linear_weights(block),
-        head_weights=linear_weights(head) + head.prototypes.numel(),
+        head_weights=_head_weights(student.dino_head),
+        ibot_head_weights=_head_weights(student.ibot_head),
         block_parameters=count(block.parameters()),
         backbone_parameters=count(student.backbone.parameters()),
-        head_parameters=count(head.parameters()),
-        head_count=len(student.parts()) - 1,
+        head_parameters=tuple(count(head.parameters()) for head in student.parts()[1:]),
     )
+
+
+def _head_weights(head: DINOHead) -> int:
+    return linear_weights(head) + head.prototypes.numel()
 
 
 def linear_weights(module: nn.Module) -> int:

@@ -1,8 +1,11 @@
 """A budget as text: YAML comments, so that what stands above them stays a YAML file."""
 
+from midnight.config import Recipe
 from midnight.ssl.budget import Budget
-from midnight.ssl.budget.cost import GPUS
+from midnight.ssl.budget.cost import CPU_FLOPS, GPUS
+from midnight.ssl.budget.fit import largest_batch
 from midnight.ssl.budget.memory import Plan
+from midnight.ssl.schedules import peak_lr
 
 T, GB = 1e12, 1e9
 
@@ -19,11 +22,18 @@ def _network(budget: Budget) -> list[str]:
     without = flops.total + flops.skipped
     return [
         f"parameters      {_millions(shape.parameters)}: backbone {_millions(shape.backbone_parameters)}, "
-        f"heads {shape.head_count} × {_millions(shape.head_parameters)}; the teacher has as many",
+        f"{_heads(shape.head_parameters)}; the teacher has as many",
         f"FLOPs per image {flops.total / T:.4g} TFLOP: teacher {flops.teacher / T:.3g}, "
         f"student forward {flops.forward / T:.3g}, backward {flops.backward / T:.3g}; "
         f"stochastic depth saves {flops.skipped / without:.0%}",
     ]
+
+
+def _heads(parameters: tuple[int, ...]) -> str:
+    """One head, two of a size as "2 ×", two others as a sum."""
+    if len(set(parameters)) == 1:
+        return f"heads {len(parameters)} × {_millions(parameters[0])}"
+    return f"heads {' + '.join(_millions(each) for each in parameters)}"
 
 
 def _memory(budget: Budget) -> list[str]:
@@ -42,7 +52,16 @@ def _memory(budget: Budget) -> list[str]:
     header = f"  {'':<18}" + "".join(f"{title:>{width}}" for title in titles)
     keys = "by training.sharding and training.activation_checkpointing"
     own = f"this recipe: {_title(budget.plan, training.gpus)}, {budget.plan.total / GB:.1f} GB ({keys})"
-    return [head, header, *table, "  (+ckpt: with activation checkpointing)", own]
+    return [head, header, *table, "  (+ckpt: with activation checkpointing)", own, _largest(budget)]
+
+
+def _largest(budget: Budget) -> str:
+    gpu = budget.rates.gpu
+    plain, again = (largest_batch(budget.recipe, budget.shape, gpu.memory, recompute) for recompute in (False, True))
+    return (
+        f"largest batch on {gpu.name}, {gpu.memory / GB:.0f} GB: {plain:,} tiles per GPU and micro-step, "
+        f"{again:,} +ckpt; here {budget.recipe.training.batch_size:,}"
+    )
 
 
 def _title(plan: Plan, gpus: int) -> str:
@@ -56,6 +75,7 @@ def _cost(budget: Budget) -> list[str]:
     gpus = f"{training.gpus} GPU{'s' if training.gpus > 1 else ''}"
     peak = rates.gpu.peak(training.precision) / T
     return [
+        *_batch(budget.recipe),
         f"at {rates.mfu:.0%} MFU of {rates.gpu.name} ({peak:g} TFLOP/s {training.precision}, dense), "
         f"{rates.price:g} USD per GPU-hour, {rates.watts:g} W per GPU",
         "(prices are assumptions, W is the board without host and cooling: --gpu --mfu --price --watts)",
@@ -65,7 +85,26 @@ def _cost(budget: Budget) -> list[str]:
         f"with activation checkpointing (+ckpt) {repeat:.0%} more",
         f"cost            {_short(cost.usd)} USD",
         f"energy          {_short(cost.kwh)} kWh",
+        f"without a GPU   about {_time(cost.cpu_hours)} on two CPU cores ({CPU_FLOPS / 1e9:.0f} GFLOP/s)",
     ]
+
+
+def _batch(recipe: Recipe) -> list[str]:
+    """Effective batch and the learning rate that follows from it."""
+    training, base = recipe.training, recipe.optimizer.base_lr
+    gpus = f"{training.gpus} GPU{'s' if training.gpus > 1 else ''}"
+    parts = f"{training.batch_size} tiles × {gpus} × accumulation {training.accumulation}"
+    rule = f"{base:g} · √({training.effective_batch}/1024), optimizer.base_lr"
+    return [
+        f"batch           {training.effective_batch:,} = {parts}",
+        f"peak lr         {peak_lr(recipe, training.gpus):.3g} = {rule}",
+    ]
+
+
+def _time(hours: float) -> str:
+    if hours < 1:
+        return f"{_short(60 * hours)} minutes"
+    return f"{_short(hours)} hours" if hours < 48 else f"{_short(hours / 24)} days"
 
 
 def _millions(count: int) -> str:
