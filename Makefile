@@ -7,7 +7,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Imports are most of a short job: let Python keep the bytecode that it compiles.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-dev demo test test-portable lint format schemas lock bench clean-demo
+.PHONY: help setup setup-dev demo test test-portable mutate lint format schemas lock bench clean-demo
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -55,6 +55,9 @@ test-portable: setup-dev  ## the numerical tests as on x86-64 processors without
 	rm -f $(PLAIN)
 	! command -v cc >/dev/null || $(BIN)/python tests/native_build.py $(PLAIN) cc -DVECTORIZED=
 	OMP_NUM_THREADS=1 $(SSE) MIDNIGHT_NATIVE="$$(ls $(CURDIR)/$(PLAIN) 2>/dev/null)" $(BIN)/python -m pytest -n $(CORES) $(NUMERICAL)
+
+mutate: setup-dev  ## deliberate faults in the core, and whether a test notices, into docs/mutations.md (20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.mutate $(ARGS)
 
 lint: setup-dev  ## formatting, types, Snakemake's own lint
 	$(BIN)/ruff format --check .

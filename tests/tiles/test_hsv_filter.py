@@ -1,3 +1,5 @@
+import math
+
 import cv2
 import numba
 import numpy as np
@@ -90,6 +92,14 @@ def test_as_many_pixels_as_the_share_says(count: int, least: float) -> None:
     needed = pixels_needed(count, least)
     assert needed / count >= least
     assert needed == 0 or (needed - 1) / count < least
+
+
+@pytest.mark.parametrize("count", [49, 196, 1000, 50176, 65536])
+def test_a_share_just_above_a_number_of_pixels_needs_one_more(count: int) -> None:
+    """Where the product of share and count rounds to the number itself."""
+    for pixels in range(0, count, max(1, count // 500)):
+        assert pixels_needed(count, pixels / count) == pixels
+        assert pixels_needed(count, math.nextafter(pixels / count, 1)) == pixels + 1
 
 
 @pytest.mark.parametrize(

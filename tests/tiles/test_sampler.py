@@ -1,5 +1,7 @@
+import math
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from scipy import stats
 
 from midnight.config import Tiles
 from midnight.errors import MidnightError
-from midnight.tiles import positions
+from midnight.tiles import positions, sampler
 from midnight.tiles.foreground import mask_view
 from midnight.tiles.positions import position_share
 from midnight.tiles.sampler import TileSampler, windows_of
@@ -36,6 +38,14 @@ def test_cohorts_slides_and_mpps_have_their_shares() -> None:
     assert stats.chisquare([by_mpp[m] for m in (0.5, 1.0, 2.0)], [4000, 2000, 2000]).pvalue > 1e-3
     assert {choice.cohort for choice in choices if choice.slide < 2} == {0}
     assert sampler.cohorts == ["a", "b"]
+
+
+def test_rounding_leaves_nothing_above_the_last_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times .1 adds up to less than 1; `sum` gives 1 from Python 3.12 on."""
+    monkeypatch.setattr(sampler, "sum", math.fsum, raising=False)
+    drawn = TileSampler({name: ([make_record(FULL, name)], 0.1) for name in "abcdefghij"}, TILES)
+    largest = Mock(random=lambda count: np.full(count, math.nextafter(1, 0)))
+    assert drawn.draw_slide(largest).cohort == 9
 
 
 def test_slides_can_be_drawn_by_area() -> None:

@@ -84,6 +84,16 @@ def test_factors_and_offsets_lie_in_their_ranges(seed: int, sigma: float) -> Non
     assert (np.abs(shift.beta) <= sigma + 1e-12).all()
 
 
+def test_factors_and_offsets_are_spread_evenly_to_both_sides() -> None:
+    rng = np.random.default_rng(0)
+    shifts = [draw_shift(rng, 0.2) for _ in range(4000)]
+    for values in (np.array([shift.alpha for shift in shifts]) - 1, np.array([shift.beta for shift in shifts])):
+        assert np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0) == pytest.approx(
+            np.outer([-0.2, -0.1, 0, 0.1, 0.2], np.ones(3)), abs=0.01
+        )
+        assert np.corrcoef(values.T) == pytest.approx(np.eye(3), abs=0.06)
+
+
 def test_a_light_shift_is_light() -> None:
     tissue = np.full((16, 16, 3), (205, 130, 180), np.uint8)
     rng = np.random.default_rng(0)
