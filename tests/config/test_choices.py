@@ -45,6 +45,8 @@ from midnight.slides.record import Slide
 from midnight.ssl.budget.cost import GPUS
 from midnight.ssl.budget.memory import element
 from midnight.ssl.heads import DINOHead
+from midnight.ssl.loss_scale import LossScale
+from midnight.ssl.network import build_student, teacher_of
 from midnight.ssl.positions import resize_of
 from midnight.ssl.runtime import autocast
 from midnight.ssl.step import regularize
@@ -53,6 +55,7 @@ from midnight.tiles.shards.codec import encode
 from midnight.tissue.index import training_slides
 from midnight.tissue.segmenters import segment
 from tests.ssl.launched import small_index
+from tests.ssl.tiny import tiny_recipe
 
 ROOTS = (Config, Recipe, Task, Model)
 PIXELS = np.zeros((8, 8, 3), np.uint8)
@@ -142,12 +145,14 @@ def pooled(value: Any) -> np.ndarray:
 
 DISPATCHED: dict[str, Callable[[Any, Path], Any]] = {
     "Loss.regularizer": lambda value, _: regularize(torch.randn(4, 8), Loss(regularizer=value)),
+    "Loss.centering": lambda value, _: teacher_of(build_student(tiny_recipe()), Loss(centering=value)),
     "Heads.prototype_length": lambda value, _: DINOHead(8, Heads(4, 8, 4, prototype_length=value)),
     "Backbone.pos_interpolation": lambda value, _: resize_of(VisionTransformer(depth=1, embed_dim=12), value),
     "Training.precision": lambda value, _: [
         autocast(CPU, training(precision=value)),
         element(dataclasses.replace(Recipe(), training=training(precision=value))),
         next(iter(GPUS.values())).peak(value),
+        LossScale(value),
     ],
     "Training.sharding": lambda value, _: training(sharding=value).sharded,
     "Training.augment": lambda value, _: training(augment=value).whole_tiles,

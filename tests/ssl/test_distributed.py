@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from midnight.ssl import distributed
+from midnight.ssl.loss.centering import Centre
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.loss.koleo import koleo_loss
 from midnight.ssl.loss.sinkhorn import sinkhorn
@@ -41,10 +42,18 @@ def measure(rank: int, world: int) -> dict[str, torch.Tensor]:
     logits = data["logits"] if world == 1 else data["logits"].split([4, 8])[rank]
     out = {"targets": sinkhorn(logits, 0.07), "kde": kde_loss(rows, 5.0, gather=True)}
     out["koleo"] = koleo_loss(rows, gather=True)
+    out["centre"] = moved(share(data["logits"], rank, world))
     (out["kde"] + out["koleo"]).backward()
     assert rows.grad is not None
     out["rows"] = rows.grad / world  # as averaging over processes does
     return {name: value.detach() for name, value in (out | step(data["crops"], rank, world)).items()}
+
+
+def moved(logits: torch.Tensor) -> torch.Tensor:
+    centre = Centre(logits.shape[1], 0.9)
+    centre.targets(logits, 0.07)
+    centre.move()
+    return centre.centre
 
 
 def step(crops: torch.Tensor, rank: int, world: int) -> dict[str, torch.Tensor]:
@@ -87,6 +96,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_targets_are_those_of_all_rows_together(results: list[dict[str, Any]]) -> None:
     together = torch.cat([result["targets"] for result in results])
     torch.testing.assert_close(together, measure(0, 1)["targets"], atol=1e-6, rtol=1e-5)
+
+
+def test_a_centre_follows_all_rows(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        torch.testing.assert_close(result["centre"], measure(0, 1)["centre"])
 
 
 @pytest.mark.parametrize("name", ["kde", "koleo"])

@@ -41,6 +41,16 @@ def test_a_longer_run_is_the_same_where_its_schedules_have_a_length_of_their_own
     assert run_key(config(training={**fixed, "iterations": 7})) not in keys
 
 
+def test_what_has_no_effect_does_not_count() -> None:
+    before, softmax = config(), config(loss={"centering": "softmax"})
+    assert run_key(config(loss={"center_momentum": 0.5})) == run_key(before)
+    assert run_key(config(loss={"centering": "softmax", "sinkhorn_iterations": 9})) == run_key(softmax)
+    assert run_key(softmax) != run_key(before)
+    assert run_key(config(loss={"centering": "softmax", "center_momentum": 0.5})) != run_key(softmax)
+    earlier = {name: value for name, value in before["recipe"]["loss"].items() if not name.startswith("center")}
+    assert run_key({**before, "recipe": {**before["recipe"], "loss": earlier}}) == run_key(before)
+
+
 def test_differences_are_named_by_their_keys() -> None:
     old, new = config(), config(optimizer={"base_lr": 0.5}, crops={"mean": [0.1, 0.2, 0.3]})
     assert differences(decisive(old), decisive(new)) == [

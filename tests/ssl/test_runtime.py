@@ -41,3 +41,31 @@ def test_the_recipe_says_how_many_processes() -> None:
     runtime.check_processes(tiny_recipe().training, "tiny")
     with pytest.raises(ConfigError, match=r"training\.gpus is 2, but 1 process"):
         runtime.check_processes(tiny_recipe(training={"gpus": 2}).training, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "warned"),
+    [((7, 0), "bfloat16", True), ((7, 0), "float16", False), ((8, 0), "bfloat16", False)],
+)
+def test_a_gpu_without_bfloat16_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capability: tuple[int, int],
+    precision: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+    training = tiny_recipe(training={"precision": precision}).training
+    runtime.check_precision(torch.device("cuda"), training)
+    runtime.check_precision(torch.device("cpu"), training)
+    assert ("Tesla V100 has no bfloat16 of its own" in caplog.text) is warned
+    assert ("training.precision: float16" in caplog.text) is warned
+
+
+def test_each_precision_has_its_type_on_a_gpu() -> None:
+    types = {
+        name: runtime.autocast(torch.device("cuda"), tiny_recipe(training={"precision": name}).training).fast_dtype
+        for name in ("bfloat16", "float16", "float8")
+    }
+    assert types == {"bfloat16": torch.bfloat16, "float16": torch.float16, "float8": torch.bfloat16}

@@ -122,6 +122,30 @@ def test_a_resumed_run_is_the_same_bit_for_bit(
     assert_same(whole, tmp_path)
 
 
+def test_centres_of_softmax_targets_are_a_part_of_the_run(tmp_path: Path) -> None:
+    """They are in its checkpoints, and not in its exported heads."""
+    recipe = tiny_recipe(loss={"centering": "softmax"}, optimizer={"base_lr": 1e-2})
+    train_tiny(tmp_path / "whole", recipe)
+    with pytest.raises(StopError):
+        train_tiny(tmp_path / "cut", recipe, stopping_at(5))
+    saved = load_file(tmp_path / "cut" / "checkpoints" / "step_00000004" / "shard-00000.safetensors")
+    assert all(saved[f"teacher.centres.{name}.centre"].any() for name in ("dino", "ibot"))
+    train_tiny(tmp_path / "cut", recipe)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    train_tiny(tmp_path / "sinkhorn", tiny_recipe(optimizer={"base_lr": 1e-2}))
+    heads = [set(load_file(tmp_path / name / "heads.safetensors")) for name in ("whole", "sinkhorn")]
+    assert heads[0] == heads[1]
+    assert curves(tmp_path / "whole")[0]["dino"] != curves(tmp_path / "sinkhorn")[0]["dino"]
+
+
+def test_a_skipped_step_leaves_the_centres_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned({0}, monkeypatch)
+    recipe = tiny_recipe(loss={"centering": "softmax", "center_momentum": 0.0}, training={"iterations": 2})
+    train_tiny(tmp_path, recipe)
+    saved = load_file(tmp_path / "checkpoints" / "step_00000002" / "shard-00000.safetensors")
+    assert not saved["teacher.centres.dino.centre"].any()
+
+
 @pytest.mark.parametrize("error", [StalledError, StoppedError])
 def test_a_run_without_further_batches_saves_its_last_optimizer_step_and_goes_on_from_there(
     whole: Path, tmp_path: Path, error: type[MidnightError]

@@ -135,7 +135,13 @@ class Loss:
     teacher_warmup: float = key(
         0.3, "share of the run over which it warms up [D2: 30 of 100 epochs]", minimum=0, maximum=1
     )
-    sinkhorn_iterations: int = key(3, "[D2]", minimum=1)
+    centering: Literal["sinkhorn", "softmax"] = key(
+        "sinkhorn",
+        "targets of the teacher. sinkhorn: all prototypes used equally [D2 for ViT-L and -g]; softmax: less a moving "
+        "centre [DINO; D2's default]",
+    )
+    center_momentum: float = key(0.9, "of the moving centre, for centering: softmax [D2]", minimum=0, maximum=1)
+    sinkhorn_iterations: int = key(3, "for centering: sinkhorn [D2]", minimum=1)
     mask_probability: float = key(0.5, "share of global crops with masked patches [D2]", minimum=0, maximum=1)
     mask_ratio: tuple[float, float] = key((0.1, 0.5), "range of the masked share [D2]", minimum=0, maximum=1)
 
@@ -170,8 +176,10 @@ class Training:
     gpus: int = key(32, "processes [P]", minimum=1)
     batch_size: int = key(12, "tiles per process and micro-step [P]", minimum=1)
     accumulation: int = key(2, "micro-steps per optimizer step [P]", minimum=1)
-    precision: Literal["float32", "bfloat16", "float8"] = key(
-        "bfloat16", "of the forward pass; float8: of the blocks' linear layers, Hopper or newer [our choice]"
+    precision: Literal["float32", "bfloat16", "float16", "float8"] = key(
+        "bfloat16",
+        "of the forward pass; float16: with a scaled loss, for GPUs without bfloat16 such as V100 and T4; "
+        "float8: of the blocks' linear layers, Hopper or newer [our choice]",
     )
     compile: bool = key(False, "torch.compile each block; the first steps take minutes [our choice]")
     activation_checkpointing: bool = key(False, "compute activations again instead of keeping them [our choice]")

@@ -41,6 +41,17 @@ def model_card(recipe: Recipe, vit: VisionTransformer, step: int, data: str) -> 
     }
 
 
+def of_heads(tensors: Mapping[str, Tensor], role: str = "") -> dict[str, Tensor]:
+    """Of a teacher's tensors by name those that a post-training goes on with: the heads and the mask token.
+
+    Args:
+        tensors: also of others.
+        role: before the teacher's names, which the result is without.
+    """
+    own = {name.removeprefix(role): name for name in tensors if name.startswith(role)}
+    return {name: tensors[long] for name, long in own.items() if not name.startswith(("backbone.vit.", "centres."))}
+
+
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, atomically.
 

@@ -5,9 +5,10 @@ import copy
 import torch
 from torch import nn
 
-from midnight.config import Recipe
+from midnight.config import Loss, Recipe, choose
 from midnight.ssl.backbone import MaskedViT, build_vit, check_sizes
 from midnight.ssl.heads import DINOHead
+from midnight.ssl.loss.centering import Centres
 
 
 class Network(nn.Module):
@@ -18,6 +19,7 @@ class Network(nn.Module):
         self.backbone = backbone
         self.dino_head = dino_head
         self.own_ibot_head = ibot_head
+        self.centres: Centres | None = None  # a teacher's only
 
     @property
     def ibot_head(self) -> DINOHead:
@@ -46,9 +48,16 @@ def build_student(recipe: Recipe) -> Network:
     return Network(backbone, dino_head, ibot_head)
 
 
-def teacher_of(student: Network) -> Network:
-    """A copy of the student that is never trained and drops no paths."""
+def teacher_of(student: Network, loss: Loss | None = None) -> Network:
+    """A copy of the student that is never trained and drops no paths, with what its targets need.
+
+    Args:
+        student: at its start.
+        loss: says how targets are made; by Sinkhorn–Knopp if None.
+    """
     teacher = copy.deepcopy(student)
+    if loss and choose(loss.centering, {"sinkhorn": False, "softmax": True}, "loss.centering"):
+        teacher.centres = Centres(student.dino_head.prototypes.shape[0], loss.center_momentum)
     if student.backbone.compiled:  # what was compiled is not copied
         teacher.backbone.compile_blocks()
     return teacher.requires_grad_(False).eval()
@@ -56,5 +65,7 @@ def teacher_of(student: Network) -> Network:
 
 @torch.no_grad()
 def update_teacher(student: Network, teacher: Network, momentum: float) -> None:
-    """Exponential moving average: teacher ← momentum · teacher + (1 − momentum) · student."""
+    """Exponential moving average: teacher ← momentum · teacher + (1 − momentum) · student; its centres move on."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    if teacher.centres is not None:
+        teacher.centres.move()

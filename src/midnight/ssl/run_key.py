@@ -63,7 +63,14 @@ def decisive_recipe(whole: Mapping[str, Any], init: Mapping[str, Any] | None = N
         if name != "patience" and (name not in usual or value != usual[name])
     }
     recipe.pop("name")
-    return recipe | {"training": training, "tiles": tiles}
+    return recipe | {"training": training, "tiles": tiles, "loss": _loss(whole["loss"])}
+
+
+def _loss(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what has no effect; so a run of before there was a choice has the same key."""
+    softmax = whole.get("centering", "sinkhorn") != "sinkhorn"
+    unused = ("sinkhorn_iterations",) if softmax else ("centering", "center_momentum")
+    return {name: value for name, value in whole.items() if name not in unused}
 
 
 def extensible(training: Mapping[str, Any]) -> bool:

@@ -13,6 +13,13 @@ from midnight.errors import ConfigError
 from midnight.ssl import distributed
 
 log = logging.getLogger(__name__)
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": torch.bfloat16,  # of what is not computed in float8
+}
+"""Of autocast, by precision."""
 
 
 def pick_device() -> torch.device:
@@ -66,9 +73,19 @@ def prepared(device: torch.device, workers: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device, training: Training) -> torch.autocast:
-    """bfloat16 unless the recipe asks for float32, if the device is a GPU; else a context that does nothing."""
-    lowered = choose(training.precision, {"float32": False, "bfloat16": True, "float8": True}, "training.precision")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered and device.type == "cuda")
+    """The recipe's precision, if the device is a GPU; on the CPU, and for float32, a context that does nothing."""
+    dtype = choose(training.precision, DTYPES, "training.precision")
+    lowered = dtype != torch.float32 and device.type == "cuda"
+    return torch.autocast(device.type, dtype=dtype if lowered else torch.bfloat16, enabled=lowered)
+
+
+def check_precision(device: torch.device, training: Training) -> None:
+    """Warn of a GPU that computes in bfloat16 only by detours: older than Ampere."""
+    if device.type != "cuda" or choose(training.precision, DTYPES, "training.precision") != torch.bfloat16:
+        return
+    if torch.cuda.get_device_capability(device)[0] < 8:
+        name = torch.cuda.get_device_name(device)
+        log.warning("%s has no bfloat16 of its own, which is slow: override training.precision: float16", name)
 
 
 def check_processes(training: Training, recipe: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from midnight.config import Recipe
 from midnight.errors import ConfigError
@@ -39,6 +40,11 @@ def synchronise_gradients(network: Network, wanted: bool) -> None:
     for part in network.parts():
         if isinstance(part, FSDPModule):
             part.set_requires_gradient_sync(wanted)
+
+
+def local_part(value: Tensor) -> Tensor:
+    """What this process holds of a tensor: a view, so that changes count."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def gathered(network: Network, recipe: Recipe) -> Network:

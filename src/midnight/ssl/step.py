@@ -113,10 +113,18 @@ def _hidden_patches(features: Features, hidden: Tensor) -> Tensor:
 
 @torch.no_grad()
 def teacher_targets(teacher: Network, batch: Batch, temperature: float, iterations: int) -> Targets:
-    """What the student shall predict: Sinkhorn–Knopp over the CLS tokens and over the hidden patches of all ranks."""
+    """What the student shall predict, of the CLS tokens and of the hidden patches.
+
+    By Sinkhorn–Knopp over those of all ranks or, of a teacher with centres, by softmax less the centre.
+    """
     features = teacher.backbone(batch.global_crops)
-    dino = sinkhorn(teacher.dino_head(features.cls), temperature, iterations)
-    ibot = sinkhorn(teacher.ibot_head(_hidden_patches(features, batch.rows)), temperature, iterations)
+    tokens = teacher.dino_head(features.cls)
+    patches = teacher.ibot_head(_hidden_patches(features, batch.rows))
+    if teacher.centres is not None:
+        dino = teacher.centres.dino.targets(tokens, temperature)
+        ibot = teacher.centres.ibot.targets(patches, temperature)
+    else:
+        dino, ibot = (sinkhorn(logits, temperature, iterations) for logits in (tokens, patches))
     return Targets(dino.unflatten(0, (2, -1)), ibot, features.cls)
 
 

@@ -29,13 +29,14 @@ from midnight.ssl import distributed, runtime
 from midnight.ssl.aside import CHECKPOINTS
 from midnight.ssl.checkpoint import Checkpoint, Checkpoints
 from midnight.ssl.crew import StalledError
-from midnight.ssl.export import HEADS, export_teacher, save_weights
+from midnight.ssl.export import HEADS, export_teacher, of_heads, save_weights
 from midnight.ssl.finished import keep
 from midnight.ssl.float8 import use_float8
 from midnight.ssl.foresight import foresee
 from midnight.ssl.identity import resolved_config
 from midnight.ssl.init_file import init_file, recorded
 from midnight.ssl.loader import Loader, tile_loader, tile_source
+from midnight.ssl.loss_scale import LossScale
 from midnight.ssl.masking import step_masks
 from midnight.ssl.metrics import METRICS, MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
 from midnight.ssl.network import build_student, teacher_of, update_teacher
@@ -99,6 +100,7 @@ def train(
     if distributed.rank() == 0 and (change := foresee(output, recipe, config)):
         log.warning("%s", change)
     device = runtime.pick_device()
+    runtime.check_precision(device, recipe.training)
     with runtime.prepared(device, recipe.training.workers), stop_on_signals() as stop:
         trainer = Trainer(recipe, output, key, device, init_from, stop)
         tracker = None
@@ -140,6 +142,7 @@ class Trainer:
         self.augment = (
             DeviceAugment(recipe.crops, recipe.tiles.hed_sigma, recipe.seed) if training.whole_tiles else None
         )
+        self.scale = LossScale(training.precision)
         self.step = 0  # micro-steps done
         self.skipped = 0  # optimizer steps left out, in all and since the last good one
         self.consecutive = 0
@@ -154,7 +157,7 @@ class Trainer:
         if saved is None:
             initialise(self.student.backbone, recipe.backbone, recipe.crops.global_size, init_from)
             load_heads(self.student, init_from)
-        self.teacher = teacher_of(self.student).to(device)
+        self.teacher = teacher_of(self.student, recipe.loss).to(device)
         self.student.to(device).train()
         if training.sharded:
             shard(self.student, device)
@@ -226,19 +229,20 @@ class Trainer:
         # Only noted: to ask for it here would hold up the device, and all processes, once per micro-step.
         self.unhealthy += ~torch.isfinite(losses.total.detach())
         synchronise_gradients(self.student, self._at_boundary(self.step + 1))
-        (losses.total / self._accumulated()).backward()
+        self.scale.up(losses.total / self._accumulated()).backward()
         return losses
 
     def optimizer_step(self, values: Values) -> float:
         """Clip, step, update the teacher; or skip, where a loss or gradient was not finite.
 
         Returns:
-            Norm of the gradients before clipping.
+            Norm of the gradients before clipping; NaN where a loss was not finite, infinite where only they are not.
 
         Raises:
             MidnightError: as many consecutive steps as the recipe allows were skipped.
         """
         distributed.average_gradients(self.student)
+        self.scale.down(self.student)
         norm = self._agree(clip_gradients(self.student, self.recipe.optimizer.clip_grad))
         if self.abandoned:
             return norm
@@ -246,9 +250,10 @@ class Trainer:
             apply_schedule(self.optimizer, values)
             self.optimizer.step()
             update_teacher(self.student, self.teacher, values.momentum)
+            self.scale.step_made()
             self.consecutive = 0
         else:
-            self._skip()
+            self._skip(overflow=math.isinf(norm) and self.scale.overflow())
         self.optimizer.zero_grad(set_to_none=True)
         self.stepped = self.step
         return norm
@@ -292,7 +297,9 @@ class Trainer:
         return StoppedError(f"{self.output}: stopped by {name}, {where}; run again to go on from there")
 
     def _agree(self, norm: Tensor) -> float:
-        """The gradients' norm, NaN if a loss was non-finite on any process; also brings the processes' flags together.
+        """The gradients' norm, infinite if it is not finite, NaN if a loss was not finite on any process.
+
+        Also brings the processes' flags together.
 
         The only place of an optimizer step that waits for the device.
         """
@@ -301,10 +308,17 @@ class Trainer:
         values = torch.stack([*distributed.all_sum(torch.stack(flags)), norm.float()]).tolist()
         self.unhealthy.zero_()
         self.told_to_stop, self.writing, self.abandoned = (value > 0 for value in values[1:4])
-        return math.nan if values[0] else float(values[4])
+        if values[0]:
+            return math.nan
+        return float(values[4]) if math.isfinite(values[4]) else math.inf
 
-    def _skip(self) -> None:
+    def _skip(self, overflow: bool) -> None:
+        """Leave the optimizer step out; `overflow`: its gradients were too large for float16, which is no failure."""
         self.skipped += 1
+        if self.teacher.centres is not None:
+            self.teacher.centres.forget()
+        if overflow:
+            return
         self.consecutive += 1
         log.warning("step %d: loss or gradient is not finite; optimizer step skipped", self.step)
         if self.consecutive >= max(1, self.recipe.training.max_nonfinite):
@@ -369,6 +383,7 @@ class Trainer:
     def save(self) -> None:
         """Start to write a checkpoint of everything that the rest of the run depends on."""
         counters = {"skipped": self.skipped, "consecutive": self.consecutive, "seconds": self.seconds}
+        counters |= self.scale.state()
         self.checkpoints.start(self.step, training_tensors(self.student, self.teacher, self.optimizer), counters)
         self.saved = self.step
 
@@ -376,10 +391,7 @@ class Trainer:
         """Write the teacher, and its heads for a post-training."""
         teacher = gathered(self.teacher, self.recipe)
         if distributed.rank() == 0:
-            heads = {
-                name: value for name, value in teacher.state_dict().items() if not name.startswith("backbone.vit.")
-            }
-            save_weights(self.output / HEADS, heads)
+            save_weights(self.output / HEADS, of_heads(teacher.state_dict()))
             export_teacher(teacher.backbone.vit, self.recipe, self.output, self.step, data, inputs)
             keep(self.output, self.checkpoints.key)
         distributed.barrier()
@@ -388,6 +400,7 @@ class Trainer:
         restore_tensors(self.student, self.teacher, self.optimizer, saved.tensors)
         self.step, state = saved.step, saved.state
         self.skipped, self.consecutive, self.seconds = state["skipped"], state["consecutive"], state["seconds"]
+        self.scale.restore(state)
         log.info("resumed from step %d of %s", self.step, self.checkpoints.folder)
 
     def _at_boundary(self, step: int) -> bool:

@@ -21,7 +21,7 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
         MidnightError: the folder is no checkpoint of a run of this project.
     """
     from midnight.ssl.backbone import build_vit
-    from midnight.ssl.export import HEADS, export_teacher, save_weights
+    from midnight.ssl.export import HEADS, export_teacher, of_heads, save_weights
     from midnight.ssl.job import FILE, read_job
     from midnight.ssl.shards import Shards
 
@@ -31,8 +31,7 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
         tensors = Shards(sorted(checkpoint.glob("shard-*.safetensors")))
         names = [name for name in tensors if name.startswith(TEACHER)]
         vit.load_state_dict({name.removeprefix(TEACHER): tensors[name] for name in names})
-        others = [name for name in tensors if name.startswith("teacher.") and not name.startswith(TEACHER)]
-        heads = {name.removeprefix("teacher."): tensors[name] for name in others}
+        heads = of_heads(tensors, "teacher.")
         step = int(checkpoint.name.removeprefix("step_"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise MidnightError(f"{checkpoint}: no usable checkpoint: {' '.join(str(error).split())[:200]}") from error

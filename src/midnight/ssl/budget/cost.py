@@ -21,8 +21,12 @@ class Gpu:
     price: float
 
     def peak(self, precision: str) -> float:
-        """FLOP/s of matrix products in a recipe's precision; float8, whose gain is unmeasured, counts as bfloat16."""
-        peaks = {"float32": self.float32, "bfloat16": self.bfloat16, "float8": self.bfloat16}
+        """FLOP/s of matrix products in a recipe's precision.
+
+        float16 counts as bfloat16, and so does float8, whose gain is unmeasured.
+        """
+        half = dict.fromkeys(("bfloat16", "float16", "float8"), self.bfloat16)
+        peaks = {"float32": self.float32} | half
         return choose(precision, peaks, "training.precision")
 
 

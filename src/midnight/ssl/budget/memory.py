@@ -35,7 +35,9 @@ class Plan:
 
 def element(recipe: Recipe) -> int:
     """Bytes of a number in the recipe's precision."""
-    return choose(recipe.training.precision, {"float32": 4, "bfloat16": 2, "float8": 2}, "training.precision")
+    return choose(
+        recipe.training.precision, {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 2}, "training.precision"
+    )
 
 
 def own_plan(recipe: Recipe, choices: Sequence[Plan]) -> Plan:
