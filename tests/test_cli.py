@@ -25,6 +25,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "tiles plan": (["--recipe", "nope"], "nope"),
     "tasks status": (["--configfile", "{there}"], "notes.txt: must be a mapping of keys"),
     "tasks prepare": (["nope"], "evaluation.tasks: has no task 'nope'"),
+    "train": (["own"], "no run 'own'"),
     "export": (["/nowhere", "{folder}/out", "--to", "timm"], "/nowhere"),
     "quick-check": (["/nowhere.pth", "--task", "bahc"], "'bahc' is no tile or folder task"),
     "evaluate": (["/nowhere.pth", "--tiles", "{folder}"], "/nowhere.pth"),

@@ -36,6 +36,7 @@ WRITES = {
     "tiles plan": None,
     "tasks status": None,
     "tasks prepare": None,
+    "train": None,
     "export": "folder",
     "quick-check": None,
     "evaluate": "folder",

@@ -24,7 +24,7 @@ from midnight.config import (
 from midnight.config.recipes import find_recipe, recipe_lines
 from midnight.errors import MidnightError
 from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
-from midnight.options import add_config, add_force, add_rates, add_weights, positive
+from midnight.options import add_config, add_force, add_rates, add_training, add_weights, assigned, positive
 
 if TYPE_CHECKING:
     from midnight.evaluate.entries import Model
@@ -145,6 +145,10 @@ def _tasks_commands(commands: Commands) -> None:
 
 
 def _model_commands(commands: Commands) -> None:
+    train = commands.add_parser("train", help="train one run of the configuration, with what it needs, and no more")
+    add_training(train)
+    add_config(train)
+    train.set_defaults(run=run_train)
     export = commands.add_parser("export", help="a trained model for timm, transformers or kaiko-eva")
     export.add_argument("run_folder", type=Path, help="results/models/RUN, or one of its checkpoints/step_*")
     export.add_argument("output", type=Path, help="folder to write")
@@ -290,6 +294,22 @@ def run_tasks_prepare(arguments: argparse.Namespace) -> None:
     sys.exit(prepare_tasks(_config(arguments).evaluation, arguments.task))
 
 
+def run_train(arguments: argparse.Namespace) -> None:
+    """`midnight train RUN`."""
+    from midnight.evaluate.command import run_workflow
+    from midnight.paths import Layout
+    from midnight.ssl.continuation import prepare
+
+    config = _config(arguments)
+    values = assigned(arguments.continue_with)
+    if line := prepare(config, arguments.run_name, values, str(arguments.configfile)):
+        print(line, flush=True)
+    if not arguments.prepare_only:
+        target = Layout(config.results_dir, config.data_dir).model(arguments.run_name, "teacher.safetensors")
+        place = ["--profile", arguments.profile] if arguments.profile else ["--cores", str(arguments.cores)]
+        sys.exit(run_workflow(arguments.configfile.resolve(), [target, *place], Path.cwd()))
+
+
 def run_export(arguments: argparse.Namespace) -> None:
     """`midnight export RUN_FOLDER OUTPUT --to LIBRARY`."""
     from midnight.evaluate.weights.checkpoint import as_run
@@ -342,7 +362,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     path = command.write_config(config, out, arguments.cores, arguments.force)
     print(f"Configuration: {path}", flush=True)
     if not arguments.config_only:
-        status = command.run_workflow(path, arguments.cores)
+        status = command.run_workflow(path, ["--cores", str(arguments.cores)])
         print(f"Report: {out.resolve() / 'report.html'}" if not status else "The workflow failed; see above")
         sys.exit(status)
 

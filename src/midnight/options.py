@@ -2,10 +2,15 @@
 
 import argparse
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from midnight.config import CONFIG_DIR
+from midnight.errors import MidnightError
 from midnight.outputs import FORCE
 
 
@@ -34,6 +39,40 @@ def positive(text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
+
+
+def add_training(command: argparse.ArgumentParser) -> None:
+    """A run, how it goes on, and where it runs."""
+    command.add_argument("run_name", metavar="RUN", help="a run of the configuration")
+    command.add_argument(
+        "--continue-with",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="go on from the newest checkpoint with these values, such as optimizer.base_lr=1e-4, which the run's "
+        "override must have too; without it other values begin anew",
+    )
+    command.add_argument("--prepare-only", action="store_true", help="leave the training to the next snakemake")
+    command.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="(default: %(default)s)")
+    command.add_argument("--profile", help="of Snakemake, such as slurm, instead of --cores")
+
+
+def assigned(texts: Sequence[str]) -> dict[str, Any]:
+    """Values by key, as a YAML file would have them, of KEY=VALUE.
+
+    Raises:
+        MidnightError: one is no KEY=VALUE.
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise MidnightError(f"--continue-with {text}: is no KEY=VALUE such as optimizer.base_lr=1e-4")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise MidnightError(f"--continue-with {text}: the value is no YAML") from error
+    return values
 
 
 def add_force(command: argparse.ArgumentParser) -> None:

@@ -233,7 +233,8 @@ def test_another_configuration_starts_anew(tmp_path: Path, caplog: pytest.LogCap
     train_tiny(tmp_path, tiny_recipe(optimizer={"base_lr": 1e-2}))
     assert "made by another configuration" in caplog.text
     assert [line["step"] for line in curves(tmp_path)] == list(range(1, 9))
-    assert "begins anew at step 0; its 8 steps so far are kept" in caplog.text
+    assert "begins anew at step 0 (to go on instead: " in caplog.text
+    assert "; its 8 steps so far are kept" in caplog.text
     assert len(list(tmp_path.glob("checkpoints.*"))) == 1
 
 

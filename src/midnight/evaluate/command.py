@@ -94,7 +94,14 @@ def write_config(config: dict[str, Any], out: Path, cores: int, force: bool = Fa
     return path.resolve()
 
 
-def run_workflow(configfile: Path, cores: int) -> int:
-    """Run the workflow on a configuration; returns its exit status."""
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", str(configfile)]
-    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
+def run_workflow(configfile: Path, arguments: Sequence[str], folder: Path | None = None) -> int:
+    """Run the workflow on a configuration; returns its exit status.
+
+    Args:
+        configfile: its path, from wherever.
+        arguments: of Snakemake: targets first, then cores or a profile.
+        folder: that relative paths of the configuration are in; the repository if None.
+    """
+    snakefile = ["--snakefile", str(REPOSITORY / "Snakefile"), "--configfile", str(configfile)]
+    command = [sys.executable, "-m", "snakemake", *arguments, *snakefile]
+    return subprocess.run(command, cwd=folder or REPOSITORY, check=False).returncode

@@ -5,6 +5,7 @@ When all have written, the first process writes the card with every file's SHA-2
 meet only when a save starts and when it ends, both in the training loop: no thread ever talks to other processes.
 """
 
+import contextlib
 import json
 import logging
 import shutil
@@ -23,6 +24,7 @@ from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl import distributed
 from midnight.ssl.aside import CHECKPOINT, bring_back, kept_step, last_step, set_aside
+from midnight.ssl.finished import link
 from midnight.ssl.shards import Piece, Shards, own_pieces, write_shard
 
 log = logging.getLogger(__name__)
@@ -169,6 +171,14 @@ class Checkpoints:
                 log.warning("%s is damaged (%s); the one before is tried", path, problem or "another file of it")
                 _retire(path, path.with_name(f"{path.name}.damaged"))
 
+    def newest_whole(self) -> Path | None:
+        """The newest checkpoint of this configuration whose bytes are all right; changes nothing, unlike `newest`."""
+        for path in reversed(self.paths()):
+            with contextlib.suppress(*READ_ERRORS):
+                if _card(path)["config"] == self.key and self._problem(path) is None:
+                    return path
+        return None
+
     def _found_step(self) -> int:
         """As `_newest_step`, also among what was set aside."""
         step = self._newest_step()
@@ -267,6 +277,25 @@ class Checkpoints:
             step,
             kept.name,
         )
+
+
+def adopt(checkpoint: Path, target: Path, key: str) -> None:
+    """Make a checkpoint that of another configuration too: its files by hard links where the disk has them.
+
+    Args:
+        checkpoint: `step_{n:08d}/`, whole.
+        target: a folder of the same name elsewhere, made here.
+        key: of the other configuration.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    card = _card(checkpoint)
+    target.mkdir(parents=True)
+    for name in card["files"]:
+        link(checkpoint / name, target / name)
+    card["config"] = key
+    write_json(target / CARD, card | {"sha256": hash_value(card)})
 
 
 def _name(step: int) -> str:

@@ -1,7 +1,7 @@
 """A teacher's weights as a folder that plain timm loads."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from midnight.config import Recipe, plain
 from midnight.errors import MidnightError
 from midnight.provenance import provenance
 from midnight.ssl.network import build_student
+from midnight.ssl.run_key import SEGMENTS
 
 WEIGHTS, CARD, HEADS = "teacher.safetensors", "model.json", "heads.safetensors"
 
@@ -67,7 +68,13 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def export_teacher(
-    vit: VisionTransformer, recipe: Recipe, output: Path, step: int, data: str, inputs: Mapping[str, Path] | None = None
+    vit: VisionTransformer,
+    recipe: Recipe,
+    output: Path,
+    step: int,
+    data: str,
+    inputs: Mapping[str, Path] | None = None,
+    segments: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write `teacher.safetensors` (timm's keys, float32) and `model.json`.
 
@@ -78,12 +85,13 @@ def export_teacher(
         step: micro-steps done.
         data: `real` or `demo`.
         inputs: files whose hashes go into the provenance, by role.
+        segments: what was done before with other values than the recipe's, see `midnight.ssl.segments`.
 
     Raises:
         MidnightError: the files can't be written.
     """
     save_weights(output / WEIGHTS, vit.state_dict())
-    card = model_card(recipe, vit, step, data)
+    card = model_card(recipe, vit, step, data) | ({SEGMENTS: list(segments)} if segments else {})
     write_json(output / CARD, card | {"provenance": provenance(plain(recipe), inputs)})
 
 

@@ -65,11 +65,12 @@ def _copy(source: Path, target: Path) -> None:
         if name in COMPANIONS:  # the curves are written on
             shutil.copy2(source / name, target / name)
         else:
-            _link(source / name, target / name)
+            link(source / name, target / name)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
-    except OSError:  # a file system without hard links
+    except OSError:
         shutil.copy2(source, target)

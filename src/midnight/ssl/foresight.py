@@ -11,6 +11,7 @@ from midnight.ssl.aside import CHECKPOINTS, kept_step, last_step
 from midnight.ssl.finished import finished_step
 from midnight.ssl.init_file import RECORD, record_of, recorded
 from midnight.ssl.run_key import decisive, differences, run_key
+from midnight.ssl.segments import in_the_way, with_segments
 
 SHOWN = 6
 
@@ -34,6 +35,7 @@ def foresee(output: Path, recipe: Recipe, config: Mapping[str, Any] | None = Non
         return ""
     new = _with_recipe(old, recipe, path) if config is None else dict(config)
     try:
+        new = with_segments(new, output)
         changed = differences(decisive(old), decisive(new))
     except (KeyError, TypeError, AttributeError) as error:
         raise MidnightError(f"{path}: is no configuration of a run ({error!r}); move {output} away") from error
@@ -42,7 +44,7 @@ def foresee(output: Path, recipe: Recipe, config: Mapping[str, Any] | None = Non
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     return (
         f"run {output.name}: changed since it was trained: {'; '.join(changed[:SHOWN])}{more}. "
-        f"{_next(output, run_key(new), recipe.training.iterations)}; {progress}"
+        f"{_next(output, run_key(new), recipe.training.iterations, changed)}; {progress}"
     )
 
 
@@ -56,11 +58,14 @@ def _progress(output: Path, key: str) -> str:
     return ""
 
 
-def _next(output: Path, key: str, iterations: int) -> str:
+def _next(output: Path, key: str, iterations: int, changed: list[str]) -> str:
     if finished_step(output, key) == iterations:
         return "The finished model of these values is put back, without training"
     if again := kept_step(output / CHECKPOINTS, key):
         return f"Training goes on at step {again:,}, which this configuration had reached"
+    if last_step(output / CHECKPOINTS) and not in_the_way(changed):
+        keys = " ".join(f"{line.partition(' ')[0]}=…" for line in changed)
+        return f"Training begins anew at step 0 (to go on instead: midnight train {output.name} --continue-with {keys})"
     return "Training begins anew at step 0"
 
 

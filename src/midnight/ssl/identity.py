@@ -8,7 +8,8 @@ from midnight.config import Recipe, plain
 from midnight.errors import MidnightError
 from midnight.hashing import hash_file
 from midnight.ssl.export import CARD, HEADS, WEIGHTS
-from midnight.ssl.init_file import RECORD, record_of
+from midnight.ssl.init_file import RECORD, record_of, recorded
+from midnight.ssl.segments import with_segments
 from midnight.tissue.index import index_identity
 
 
@@ -42,6 +43,18 @@ def resolved_config(
         "data": data,
         **({RECORD: record} if record else {}),
     }
+
+
+def run_config(
+    output: Path, recipe: Recipe, cohorts: Mapping[str, tuple[Path, float]], init_from: Path | None, data: str
+) -> dict[str, Any]:
+    """`resolved_config` with what the run's folder has on record: an earlier hash of the file, segments before.
+
+    Raises:
+        MidnightError: see `resolved_config`; or a record can't be read.
+    """
+    known = recorded(output / "config.yaml")
+    return with_segments(resolved_config(recipe, cohorts, init_from, data, known), output)
 
 
 def parent_hashes(folder: Path) -> dict[str, str]:

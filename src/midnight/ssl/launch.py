@@ -116,12 +116,11 @@ def trained_already(job: Job) -> bool:
         return False
     from midnight.config.load import read_yaml
     from midnight.ssl.finished import put_back
-    from midnight.ssl.identity import resolved_config
-    from midnight.ssl.init_file import recorded
+    from midnight.ssl.identity import run_config
     from midnight.ssl.run_key import run_key
 
     path = job.output / "config.yaml"
-    key = run_key(resolved_config(job.recipe, job.cohorts, job.init_from, job.data, recorded(path)))
+    key = run_key(run_config(job.output, job.recipe, job.cohorts, job.init_from, job.data))
     present = read_yaml(path).get("hash", "unknown") if path.is_file() else "unknown"
     return put_back(job.output, key, job.recipe.training.iterations, str(present))
 

@@ -11,6 +11,8 @@ from midnight.hashing import hash_value
 from midnight.ssl.init_file import RECORD
 from midnight.tiles.shards.tileset import FOR_DAMAGED
 
+SEGMENTS = "segments"
+"""In a run's configuration: what was done before with other values, see `midnight.ssl.segments`."""
 BOOKKEEPING = (
     "activation_checkpointing",
     "checkpoint_every",
@@ -32,7 +34,8 @@ def run_key(config: Mapping[str, Any]) -> str:
     A run may go on with another number of processes that share the same tiles: only their product counts. It may also
     become longer, where its schedules have a length of their own.
     """
-    return hash_value(decisive(config))
+    before = config.get(SEGMENTS, [])[-1:]  # whose key has those before it
+    return hash_value(decisive(config) | ({SEGMENTS: [[one["until"], one["key"]] for one in before]} if before else {}))
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -33,8 +33,8 @@ from midnight.ssl.export import HEADS, export_teacher, of_heads, save_weights
 from midnight.ssl.finished import keep
 from midnight.ssl.float8 import use_float8
 from midnight.ssl.foresight import foresee
-from midnight.ssl.identity import resolved_config
-from midnight.ssl.init_file import init_file, recorded
+from midnight.ssl.identity import run_config
+from midnight.ssl.init_file import init_file
 from midnight.ssl.loader import Loader, tile_loader, tile_source
 from midnight.ssl.loss_scale import LossScale
 from midnight.ssl.masking import step_masks
@@ -43,7 +43,7 @@ from midnight.ssl.network import build_student, teacher_of, update_teacher
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients
 from midnight.ssl.outcome import read_records, stayed_flat
 from midnight.ssl.probe import Probe, open_probe
-from midnight.ssl.run_key import run_key
+from midnight.ssl.run_key import SEGMENTS, run_key
 from midnight.ssl.samples import CropSamples
 from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
@@ -95,7 +95,7 @@ def train(
     output = Path(output)
     source = None if loader else tile_source(recipe, cohorts, drawn)
     runtime.check_processes(recipe.training, recipe.name)
-    config = resolved_config(recipe, cohorts, init_from, data, recorded(output / "config.yaml"))
+    config = run_config(output, recipe, cohorts, init_from, data)
     key = run_key(config)
     if distributed.rank() == 0 and (change := foresee(output, recipe, config)):
         log.warning("%s", change)
@@ -116,7 +116,8 @@ def train(
             found = loader or tile_loader(recipe, cohorts, output / QUARANTINED, source, lambda: bool(stop))
             trainer.run(found, tracker, probe)
             further = {"predrawn tiles": drawn, "backbone.init": init_file(recipe.backbone.init)}
-            trainer.export(data, indices | {role: path for role, path in further.items() if path})
+            inputs = indices | {role: path for role, path in further.items() if path}
+            trainer.export(data, inputs, config.get(SEGMENTS, []))
             status = "FINISHED"
             if distributed.rank() == 0 and (flat := stayed_flat(read_records(output / METRICS), recipe)):
                 warn(log, flat)
@@ -326,8 +327,9 @@ class Trainer:
             last = self.checkpoints.paths()[-1] if self.checkpoints.paths() else "none"
             raise MidnightError(
                 f"{self.output}: {self.consecutive} consecutive non-finite losses up to step {self.step}; stopped; "
-                f"last good checkpoint, kept: {last}; look at the data, or lower optimizer.base_lr: with another value "
-                "the run begins anew at step 0"
+                f"last good checkpoint, kept: {last}; look at the data, or lower optimizer.base_lr in the run's "
+                f"override and go on from there: midnight train {self.output.name} --continue-with "
+                "optimizer.base_lr=VALUE (without it, the run begins anew at step 0)"
             )
 
     def record(self, losses: Losses, values: Values, norm: float) -> dict[str, Any]:
@@ -387,12 +389,12 @@ class Trainer:
         self.checkpoints.start(self.step, training_tensors(self.student, self.teacher, self.optimizer), counters)
         self.saved = self.step
 
-    def export(self, data: str, inputs: Mapping[str, Path]) -> None:
+    def export(self, data: str, inputs: Mapping[str, Path], segments: Sequence[Mapping[str, Any]] = ()) -> None:
         """Write the teacher, and its heads for a post-training."""
         teacher = gathered(self.teacher, self.recipe)
         if distributed.rank() == 0:
             save_weights(self.output / HEADS, of_heads(teacher.state_dict()))
-            export_teacher(teacher.backbone.vit, self.recipe, self.output, self.step, data, inputs)
+            export_teacher(teacher.backbone.vit, self.recipe, self.output, self.step, data, inputs, segments)
             keep(self.output, self.checkpoints.key)
         distributed.barrier()
 

@@ -20,12 +20,15 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
     Raises:
         MidnightError: the folder is no checkpoint of a run of this project.
     """
+    from midnight.config import read_yaml
     from midnight.ssl.backbone import build_vit
     from midnight.ssl.export import HEADS, export_teacher, of_heads, save_weights
     from midnight.ssl.job import FILE, read_job
+    from midnight.ssl.run_key import SEGMENTS
     from midnight.ssl.shards import Shards
 
-    job = read_job(checkpoint.resolve().parents[1] / FILE)
+    job_folder = checkpoint.resolve().parents[1]
+    job = read_job(job_folder / FILE)
     vit = build_vit(job.recipe.backbone, job.recipe.crops.global_size)
     try:
         tensors = Shards(sorted(checkpoint.glob("shard-*.safetensors")))
@@ -35,7 +38,9 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
         step = int(checkpoint.name.removeprefix("step_"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise MidnightError(f"{checkpoint}: no usable checkpoint: {' '.join(str(error).split())[:200]}") from error
-    export_teacher(vit, job.recipe, output, step, job.data)
+    config = job_folder / "config.yaml"
+    segments = read_yaml(config).get(SEGMENTS, []) if config.is_file() else []
+    export_teacher(vit, job.recipe, output, step, job.data, segments=[one for one in segments if one["until"] < step])
     save_weights(output / HEADS, heads)
 
 

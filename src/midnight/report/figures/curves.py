@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from midnight.config import read_yaml
 from midnight.report.figures import style
 from midnight.report.scores import finite
+from midnight.ssl.run_key import SEGMENTS
+from midnight.ssl.segments import told
 
 MAX_POINTS = 400
 FEW = 20
@@ -117,15 +120,25 @@ def draw_curves(metrics: Path, output: Path, run: str) -> None:
         return
     with style.figure(0.45 + 1.15 * len(panels)) as drawn:
         axes: Sequence[Axes] = drawn.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0].tolist()
+        segments = read_segments(metrics)
         for axis, panel in zip(axes, panels, strict=True):
             _draw_panel(axis, panel, series)
+            for segment in segments:
+                axis.axvline(segment["until"], color=style.GREY, linewidth=1.0, linestyle=":")
         axes[-1].set_xlabel("step")
-        caption = f"{_caption(series)}{_probe_caption(read_facts(metrics.with_name('probe.json')), series)}"
+        went_on = "".join(f" Dotted: it went on {line}." for line in told(segments))
+        caption = f"{_caption(series)}{went_on}{_probe_caption(read_facts(metrics.with_name('probe.json')), series)}"
         demo = read_facts(metrics.with_name("model.json")).get("data") == "demo"
         mark = "Demo data. " if demo else ""
         if demo:
             drawn.suptitle("demo data", x=0.99, ha="right", color=style.ORANGE, fontsize=9)
         style.save(drawn, output, run, f"{mark}{_alt(run, series)}", f"{mark}{caption}")
+
+
+def read_segments(metrics: Path) -> list[dict[str, Any]]:
+    """Where the run went on with other values: the segments of the config.yaml beside its metrics."""
+    path = metrics.with_name("config.yaml")
+    return list(read_yaml(path).get(SEGMENTS, [])) if path.is_file() else []
 
 
 def _draw_panel(axis: Axes, panel: Panel, series: Series) -> None:

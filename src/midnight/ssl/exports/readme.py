@@ -10,6 +10,8 @@ import yaml
 
 from midnight.atomic import write_text
 from midnight.config.pipeline import is_generated
+from midnight.ssl.run_key import SEGMENTS
+from midnight.ssl.segments import told
 
 FILE = "README.md"
 LIBRARIES = {"timm": "timm", "hf": "transformers", "eva": "kaiko-eva"}
@@ -136,6 +138,7 @@ def _facts(card: Mapping[str, Any], cohorts: Sequence[str]) -> str:
     pairs = {
         "architecture": f"timm's `{card['arch']}`, patches of {card['patch_size']} px",
         "recipe": f"`{_plain(str(card['recipe']))}`, {card['step']:,} micro-steps",
+        "went on": "; ".join(map(_plain, told(card.get(SEGMENTS, [])))),
         "trained on": ", ".join(map(_plain, cohorts)),
         "commit, configuration": f"`{made['commit']}`, `{made['config']}`" if made else "",
         "date": str(made.get("date", ""))[:10],
