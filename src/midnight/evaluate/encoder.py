@@ -183,7 +183,7 @@ def _weights(model: Model, _: str | None = None, path: Path | None = None) -> En
         loaded = load_weights(model, path)
     except MidnightError as error:
         raise MidnightError(f"models.{model.name}: {error}") from error
-    registers = loaded.vit.num_reg_tokens
+    registers = loaded.vit.num_prefix_tokens - 1
     if model.registers and model.registers != registers:
         raise MidnightError(f"models.{model.name}.registers: {model.registers}, but the weights have {registers}")
     return Encoder(Tokens(loaded.vit), loaded.mean, loaded.std, registers, loaded.vit.embed_dim, loaded.hash)

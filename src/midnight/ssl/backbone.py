@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.layers import DropPath, LayerScale
 from timm.models import VisionTransformer
+from timm.models.eva import Eva
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -52,6 +53,11 @@ def build_vit(backbone: Backbone, img_size: int, drop_path: float = 0.0, pretrai
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"backbone: timm can't build {backbone.arch!r} with {kwargs}: {reason}") from error
+    if isinstance(vit, Eva):
+        raise ConfigError(
+            f"backbone.arch: {backbone.arch!r} has rotary positions (timm's Eva class, as DINOv3), which can be "
+            "evaluated here but not trained; take a …_dinov2 or …_reg4_dinov2 model"
+        )
     if not isinstance(vit, VisionTransformer) or not vit.has_class_token:
         raise ConfigError(f"backbone.arch: {backbone.arch!r} is no vision transformer with a CLS token")
     set_drop_path(vit, drop_path)

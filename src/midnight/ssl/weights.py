@@ -61,6 +61,9 @@ def to_timm(state: State) -> tuple[State, Tensor | None]:
     """Weights by timm's names in float32, and the mask token [D] where the file has one.
 
     Names are mapped by rules, never by order; what no rule knows keeps its name and is reported when loading.
+
+    Raises:
+        MidnightError: a layout that is known and not read.
     """
     state = {_strip(name): value.float() for name, value in state.items()}
     state = {name: value for name, value in state.items() if not name.startswith(HEADS)}
@@ -69,6 +72,8 @@ def to_timm(state: State) -> tuple[State, Tensor | None]:
     mask_token = state.pop("mask_token", None)
     registers = "register_tokens" in state
     state = {_rename(name, HUB_NAMES): value for name, value in state.items()}
+    if registers and "pos_embed" not in state:
+        raise MidnightError("is DINOv3 by transformers' names, which are not read; take timm's file of this model")
     if registers:
         # With registers timm adds no position embedding to the CLS token: it is part of the token.
         state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]

@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import VisionTransformer
+from timm.models.eva import Eva
 
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Model
@@ -17,11 +18,13 @@ from midnight.evaluate.weights.build import SEED, arguments_of, build_loaded, bu
 from midnight.evaluate.weights.checkpoint import export_checkpoint
 from midnight.evaluate.weights.facts import Triple, read_facts
 from midnight.evaluate.weights.places import find_files, is_checkpoint, is_export
+from midnight.evaluate.weights.rotary import build_rotary, is_rotary
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl.export import load_model
 from midnight.ssl.weight_files import State, read_weights
 from midnight.ssl.weights import to_timm
 
+ViT = VisionTransformer | Eva
 USUAL = 224
 """Input size, px, where nothing says which; at most the size of the position embeddings."""
 
@@ -30,11 +33,11 @@ USUAL = 224
 class Loaded:
     """A model from a file or folder.
 
-    vit: in eval mode; mean, std: normalisation of images in 0–1; size: input size, px, that it was trained at or that
-    its files ask for; hash: of the weights and of all else that the features depend on.
+    vit: timm's, in eval mode; mean, std: normalisation of images in 0–1; size: input size, px, that it was trained at
+    or that its files ask for; hash: of the weights and of all else that the features depend on.
     """
 
-    vit: VisionTransformer
+    vit: ViT
     mean: Triple
     std: Triple
     size: int
@@ -90,9 +93,14 @@ def _foreign(model: Model, path: Path) -> Loaded:
         state |= read_weights(file)
     try:
         state, _ = to_timm(state)
-        arguments = arguments_of(state, facts, model.arch, model.kwargs)
         random = model.source == "random"
-        vit = build_random(arguments) if random else build_loaded(state, arguments)
+        if is_rotary(state):
+            arch = model.arch or facts.arch
+            vit: ViT = build_rotary(state, arch, model.kwargs, random)
+            arguments = {"arch": arch, **model.kwargs, **_sizes(vit)}
+        else:
+            arguments = arguments_of(state, facts, model.arch, model.kwargs)
+            vit = build_random(arguments) if random else build_loaded(state, arguments)
     except MidnightError as error:
         raise MidnightError(f"{path}: {error}") from error
     mean, std = _normalisation(model, facts.mean, facts.std, path)
@@ -100,6 +108,10 @@ def _foreign(model: Model, path: Path) -> Loaded:
     source = ["random", SEED] if random else [hash_file(file) for file in place.files]
     digest = hash_value([source, {name: str(value) for name, value in arguments.items()}, mean, std])
     return Loaded(vit.eval(), mean, std, size, digest)
+
+
+def _sizes(vit: ViT) -> dict[str, int]:
+    return {"patch_size": vit.patch_embed.patch_size[0], "img_size": vit.patch_embed.img_size[0]}
 
 
 def _normalisation(model: Model, mean: Any, std: Any, path: Path) -> tuple[Triple, Triple]:
