@@ -78,6 +78,10 @@ class Run:
     cohorts: dict[str, float] = key(doc="cohort: share of the tiles", exclusiveMinimum=0)
     override: dict[str, Any] = key(dict, "recipe keys to change, nested as in the recipe")
 
+    def __post_init__(self) -> None:
+        """One order of the cohorts, whatever the file's: tiles are drawn in it, and rules pair them with their files."""
+        object.__setattr__(self, "cohorts", dict(sorted(self.cohorts.items())))
+
 
 @dataclass(frozen=True)
 class Demo:
