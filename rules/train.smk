@@ -20,6 +20,9 @@ rule train:
             ancient(layout.manifest(cohort))
             for cohort in cfg.runs[wildcards.run].cohorts
         ],
+        tile_lists=lambda wildcards: [
+            layout.tile_list(name) for name in cfg.runs[wildcards.run].tile_folders
+        ],
         parent=lambda wildcards: parent_files(wildcards.run),
         tiles=lambda wildcards: drawn_tiles(wildcards.run),
     output:
@@ -44,7 +47,9 @@ rule train:
         slurm_extra="--signal=USR1@120",
     params:
         recipe=lambda wildcards: training_params(wildcards.run),
-        cohorts=lambda wildcards: canonical(cfg.runs[wildcards.run].cohorts),
+        cohorts=lambda wildcards: canonical(
+            cfg.runs[wildcards.run].cohorts | cfg.runs[wildcards.run].tile_folders
+        ),
     message:
         "Training {wildcards.run}"
     script:

@@ -50,6 +50,10 @@ class Layout:
         """`tiles/{tileset}/`, a set of tiles drawn beforehand, or a file in it (`index.arrow`, `plan.json`, …)."""
         return self._at("tiles", tileset, *parts)
 
+    def tile_list(self, name: str) -> str:
+        """The images of a folder of tiles that runs train on."""
+        return self._at("tile_folders", f"{name}.tiles.parquet")
+
     def model(self, run: str, name: str = "") -> str:
         """`models/{run}/` or one file in it (`teacher.safetensors`, `model.json`, `metrics.jsonl`, …)."""
         return self._at("models", run, name) if name else self._at("models", run)

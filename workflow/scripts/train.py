@@ -12,19 +12,21 @@ with redirect(snakemake.log[0]), stop_on_signals():
 
     config = load_config(snakemake.config, "config")
     run = config.runs[snakemake.wildcards.run]
-    weights = dict(zip(snakemake.params.cohorts, snakemake.input.indices, strict=True))
+    indices = dict(zip(run.cohorts, snakemake.input.indices, strict=True))
+    indices |= dict(zip(run.tile_folders, snakemake.input.tile_lists, strict=True))
+    shares = run.cohorts | run.tile_folders
     parent, drawn = snakemake.input.get("parent"), snakemake.input.get("tiles")
     output = Path(snakemake.output.weights).parent
     job = Job(
         recipe=load_recipe(run.recipe, run.override),
-        cohorts={name: (Path(index), snakemake.params.cohorts[name]) for name, index in weights.items()},
+        cohorts={name: (Path(index), shares[name]) for name, index in indices.items()},
         output=output,
         init_from=Path(parent[0]).parent if parent else None,
         mlflow=config.mlflow,
         tracking_dir=Path(config.results_dir),
         data=config.data,
         drawn=Path(drawn[0]) if drawn else None,
-        manifests=dict(zip(snakemake.params.cohorts, map(Path, snakemake.input.manifests), strict=True)),
+        manifests=dict(zip(run.cohorts, map(Path, snakemake.input.manifests), strict=True)),
     )
     write_job(output / FILE, job)
     with attempted(output):

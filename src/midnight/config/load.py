@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def read_config(value: Mapping[str, Any]) -> tuple[Config, list[str]]:
     value = numbers(Config, value)
     sound, _ = without_wrong_keys(Config, value)
     config = build(Config, sound, "")
-    lines = [*problems(Config, value), *_pathless(value), *_undefined(config, names_of(value, "cohorts"))]
+    lines = [*problems(Config, value), *_pathless(value), *_undefined(config, value)]
     return config, lines + features_problems(config.features)
 
 
@@ -75,13 +75,18 @@ def names_of(value: Mapping[str, Any], section: str) -> list[str]:
     return list(entries) if isinstance(entries, Mapping) else []
 
 
-def _undefined(config: Config, cohorts: Collection[str]) -> Iterator[str]:
+def _undefined(config: Config, value: Mapping[str, Any]) -> Iterator[str]:
+    """Runs whose data are not there."""
+    known = {"cohorts": names_of(value, "cohorts"), "tile_folders": names_of(value, "tile_folders")}
     for name, run in config.runs.items():
-        for cohort in run.cohorts:
-            if cohort not in cohorts:
-                hint = did_you_mean(cohort, cohorts)
-                yield f"runs.{name}.cohorts: no cohort {cohort!r}{hint}; known: {list(cohorts)}"
-        if not run.cohorts:
+        for section, word in (("cohorts", "cohort"), ("tile_folders", "entry")):
+            for data in getattr(run, section):
+                if data not in known[section]:
+                    hint = did_you_mean(data, known[section])
+                    yield f"runs.{name}.{section}: no {word} {data!r}{hint}; known: {known[section]}"
+        if run.cohorts and run.tile_folders:
+            yield f"runs.{name}: has cohorts and tile_folders; a run trains on slides or on folders of tiles"
+        if not run.cohorts and not run.tile_folders:
             yield f"runs.{name}.cohorts: is empty; name a cohort and its share, such as {{tcga: 1}}"
 
 

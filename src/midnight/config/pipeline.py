@@ -75,12 +75,16 @@ class Run:
     """One training run: a recipe on a mixture of cohorts."""
 
     recipe: str = key(doc="file of config/recipes/ without .yaml")
-    cohorts: dict[str, float] = key(doc="cohort: share of the tiles", exclusiveMinimum=0)
+    cohorts: dict[str, float] = key(dict, "cohort: share of the tiles", exclusiveMinimum=0)
+    tile_folders: dict[str, float] = key(
+        dict, "instead of cohorts: entry of tile_folders: share of the tiles", exclusiveMinimum=0
+    )
     override: dict[str, Any] = key(dict, "recipe keys to change, nested as in the recipe")
 
     def __post_init__(self) -> None:
-        """One order of the cohorts, whatever the file's: tiles are drawn in it, and rules pair them with their files."""
-        object.__setattr__(self, "cohorts", dict(sorted(self.cohorts.items())))
+        """One order of the data, whatever the file's: tiles are drawn in it, and rules pair names with files by it."""
+        for name in ("cohorts", "tile_folders"):
+            object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,9 @@ class Config:
     seed: int = key(0, "of splits and samples outside training", minimum=0)
     shard_size: int = key(64, "slides per job, on average", minimum=1)
     cohorts: dict[str, Cohort] = key(dict, "name: source; none where only weights are evaluated")
+    tile_folders: dict[str, str] = key(
+        dict, "name: folder of images, or of WebDataset tars, to train on without slides"
+    )
     gdc: Gdc = key(Gdc, "the GDC service")
     tissue: Tissue = key(Tissue, "tissue masks")
     draw: Draw = key(Draw, "tiles drawn beforehand")

@@ -45,6 +45,11 @@ def read_start(value: Mapping[str, Any], where: str, files: bool = True) -> Star
     evaluation, runs = config.evaluation, names_of(value, "runs")
     recipes, wrong = load_runs(config)
     lines += wrong
+    lines += [
+        f"runs.{name}: tiles.predrawn: is for slides; tile_folders are tiles already, so set it to null"
+        for name, recipe in recipes.items()
+        if config.runs[name].tile_folders and recipe.tiles.predrawn
+    ]
     models = _tried(lines, lambda: select_models(evaluation.models, runs, weights=evaluation.weights))
     features = _tried(lines, lambda: _feature_models(config, runs))
     tasks = _tried(lines, lambda: configured_tasks(evaluation))
@@ -88,6 +93,8 @@ def _cohort_files(config: Config) -> Iterator[str]:
         keys |= {"path": cohort.path} if cohort.source == "local" and not pinned else {}
         for key, path in keys.items():
             yield from _absent(f"cohorts.{name}.{key}", path)
+    for name, path in config.tile_folders.items():
+        yield from _absent(f"tile_folders.{name}", path)
     if config.gdc.token_file:
         yield from _absent("gdc.token_file", config.gdc.token_file)
 

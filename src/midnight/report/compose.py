@@ -75,10 +75,12 @@ def compose_report(
     output: Path,
     failed: Mapping[str, str] | None = None,
     manifests: Sequence[Path] = (),
+    tile_lists: Sequence[Path] = (),
 ) -> None:
     """Write the page from the workflow's files; the title and the banner follow the configuration.
 
-    `failed`: models without scores and why. `manifests`: the cohorts', for what was refused at pinning.
+    `failed`: models without scores and why. `manifests`: the cohorts', for what was refused at pinning. `tile_lists`:
+    of the folders of tiles that runs trained on.
     """
     data = cast(Literal["real", "demo"], config["data"])
     inputs = ReportInputs(
@@ -88,6 +90,7 @@ def compose_report(
         slides=slides,
         tissue=tissue,
         manifests=manifests,
+        tile_lists=tile_lists,
         runs=runs,
         figures=figure_files,
         benchmarks=benchmarks,

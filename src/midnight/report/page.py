@@ -25,6 +25,7 @@ from midnight.report.robustness import build_robustness
 from midnight.report.scores import Score, by_group, finite, load_scores
 from midnight.report.tables import Table, build_further, build_tables
 from midnight.report.walltime import read_walltimes
+from midnight.tiles.folders.listing import SUFFIX, read_list
 
 KINDS = ("curves", "gains", "tiles", "stain", "tissue", "pca", "tsne")
 MEDIA = {"csv": "text/csv", "md": "text/markdown", "tex": "text/x-tex"}
@@ -41,6 +42,7 @@ class ReportInputs:
         slides: per-shard slide tables, `slides/{cohort}/{shard}.tsv`.
         tissue: tissue indices, `tissue/{cohort}/index.parquet`.
         manifests: `cohorts/{cohort}/manifest.tsv`, for what was refused at pinning.
+        tile_lists: `tile_folders/{name}.tiles.parquet`, of the folders of tiles that runs trained on.
         runs: training run: its folder `models/{run}/`.
         figures: files of `midnight.report.figures`.
         benchmarks: folder with Snakemake's benchmark files.
@@ -55,6 +57,7 @@ class ReportInputs:
     slides: Sequence[Path] = ()
     tissue: Sequence[Path] = ()
     manifests: Sequence[Path] = ()
+    tile_lists: Sequence[Path] = ()
     runs: Mapping[str, Path] = field(default_factory=dict)
     figures: Sequence[Path] = ()
     benchmarks: Path | None = None
@@ -114,6 +117,7 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "figures": {kind: [item for item in figures if item.kind == kind] for kind in KINDS},
         "other_figures": [item for item in figures if item.kind not in KINDS],
         "ledger": ledger,
+        "tile_folders": {path.name.removesuffix(SUFFIX): read_list(path) for path in inputs.tile_lists},
         "provenance": _provenance(inputs.config, scores),
         "walltimes": read_walltimes(inputs.benchmarks),
         "config": _config_text(inputs.config),

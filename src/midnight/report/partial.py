@@ -65,6 +65,7 @@ def _write(config: Mapping[str, Any], layout: Layout, scores: Sequence[Path], fa
         output=Path(layout.report()),
         failed=failed,
         manifests=_there(Path(layout.manifest(cohort)) for cohort in config["cohorts"]),
+        tile_lists=_there(Path(layout.tile_list(name)) for name in config["tile_folders"]),
     )
 
 

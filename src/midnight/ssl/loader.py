@@ -19,6 +19,8 @@ from midnight.reading import Slot, tell_in
 from midnight.ssl import distributed
 from midnight.ssl.crew import POLL, Crew, StallLimits
 from midnight.ssl.mounts import mount_of
+from midnight.tiles.folders.listing import is_tile_list
+from midnight.tiles.folders.source import FolderSource
 from midnight.tiles.shards.source import open_source
 from midnight.tiles.source import TileSource
 from midnight.tiles.stream import TileStream
@@ -81,12 +83,14 @@ def tile_source(recipe: Recipe, cohorts: Mapping[str, tuple[Path, float]], drawn
 
     Args:
         recipe: `tiles.predrawn` decides.
-        cohorts: as in `tile_loader`.
+        cohorts: as in `tile_loader`; or lists of the images of folders instead of indexes of slides.
         drawn: the index of the set.
 
     Raises:
         MidnightError: there is no index, or it is of other tiles.
     """
+    if any(is_tile_list(path) for path, _ in cohorts.values()):
+        return FolderSource(cohorts, recipe.tiles, recipe.seed)
     if recipe.tiles.predrawn is None:
         return None
     if drawn is None:

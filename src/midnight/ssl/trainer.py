@@ -52,6 +52,7 @@ from midnight.ssl.step import Losses, blank, compute_losses, prepare
 from midnight.ssl.tracking import Tracker
 from midnight.ssl.weights import initialise, load_heads
 from midnight.tiles.device import DeviceAugment
+from midnight.tiles.folders.listing import is_tile_list
 from midnight.tiles.quarantine import FILE as QUARANTINED
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def train(
         status = "FAILED"
         try:
             indices = {name: index for name, (index, _) in cohorts.items()}
-            probe = open_probe(recipe, indices, manifests or {}, output, device)
+            slides = {name: index for name, index in indices.items() if not is_tile_list(index)}
+            probe = open_probe(recipe, slides, manifests or {}, output, device)
             if not distributed.active():  # several ask each other at their first optimizer step
                 stop.check(str(output))
             found = loader or tile_loader(recipe, cohorts, output / QUARANTINED, source, lambda: bool(stop))
