@@ -156,12 +156,16 @@ def write_run(folder: Path, steps: int = 200, probe: bool = False, data: str = "
             )
         )
     if probe:
-        lines += [json.dumps({"step": 0, "knn": 0.31, "knn_random_init": 0.31, "probe_rank": 9.0})]
+        start = {"knn": 0.31, "probe_rank": 9.0, "separation": 0.6, "agreement": 0.2}
+        lines += [json.dumps({"step": 0} | start | {f"{name}_random_init": value for name, value in start.items()})]
         lines += [
-            json.dumps({"step": step, "knn": 0.6 - 2 / step, "rank": 4 + step / 50, "probe_rank": 9 + step / 10})
+            json.dumps(
+                {"step": step, "knn": 0.6 - 2 / step, "rank": 4 + step / 50, "probe_rank": 9 + step / 10}
+                | {"separation": 0.6 + step / 1000, "agreement": 0.2 + step / 2000}
+            )
             for step in range(20, steps + 1, 20)
         ]
-        facts = {"labels": "slide", "names": ["a", "b", "c", "d"], "train": 40, "test": 38}
+        facts = {"labels": "project", "names": ["a", "b", "c", "d"], "train": 40, "test": 38, "slides": 9}
         (folder / "probe.json").write_text(json.dumps(facts))
         (folder / "model.json").write_text(json.dumps({"data": data}))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")

@@ -54,13 +54,15 @@ def test_a_probed_run_shows_knn_beside_random_init_and_rank(tmp_path: Path) -> N
         metrics = write_run(tmp_path / f"{probe}", probe=probe) / "metrics.jsonl"
         figures.draw_curves(metrics, tmp_path / f"curves-{probe}.svg", "demo")
     plain, probed = (read_figure(tmp_path / f"curves-{probe}.svg") for probe in (False, True))
-    assert panels(tmp_path / "curves-True.svg") == panels(tmp_path / "curves-False.svg") + 2 == 8
+    assert panels(tmp_path / "curves-True.svg") == panels(tmp_path / "curves-False.svg") + 4 == 10
     assert "stroke-dasharray" in (tmp_path / "curves-True.svg").read_text()
     assert "kNN accuracy from 0.31 to 0.59" in probed.alt
     assert "kNN accuracy 0.59, random init 0.31, chance 0.25" in probed.caption
-    assert "on 40 + 38 tiles of the run's own slides, labelled by 4 slides" in probed.caption
+    assert "on 40 + 38 tiles of the run's own slides, labelled by 4 projects or cohorts" in probed.caption
+    assert "on tiles of 9 of the run's slides in two stains" in probed.caption
+    assert "deviations, after its other stain's distance (from 0.6 to" in probed.caption
     assert probed.alt.startswith("Demo data. ") and probed.caption.startswith("Demo data. ")
-    assert "kNN" not in plain.caption and "Demo data" not in plain.alt
+    assert "kNN" not in plain.caption and "stain" not in plain.caption and "Demo data" not in plain.alt
 
 
 def test_a_probe_without_its_facts_still_shows(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from midnight.ssl.label_free import MEASURES
 from midnight.ssl.probe import FILE
 from midnight.ssl.samples import FILE as CROPS
 from tests.ssl.probe_slides import probe_recipe, write_cohort
 from tests.ssl.tiny import batch_at, train_tiny
 
-PROBED = ("knn", "knn_random_init", "probe_rank")
+PROBED = {*MEASURES, *(f"{name}_random_init" for name in MEASURES)}
 TIMES = ("images_per_s", "seconds")
 
 
@@ -40,7 +41,7 @@ def test_probes_change_no_loss_and_no_weight(index: Path, tmp_path: Path) -> Non
     with_probes = run(tmp_path / "with", index, probe_every=3)
     without = run(tmp_path / "without", index, probe_every=0)
     assert [line["step"] for line in with_probes] == list(range(9))
-    assert {line["step"] for line in with_probes if "knn" in line} == {0, 3, 6, 8}
+    assert {line["step"] for line in with_probes if "agreement" in line} == {0, 3, 6, 8}
     bare = [{name: value for name, value in line.items() if name not in PROBED} for line in with_probes[1:]]
     assert bare == without
     one, other = (load_file(tmp_path / name / "teacher.safetensors") for name in ("with", "without"))
@@ -50,15 +51,15 @@ def test_probes_change_no_loss_and_no_weight(index: Path, tmp_path: Path) -> Non
 
 def test_step_0_is_the_reference(index: Path, tmp_path: Path) -> None:
     first, *rest = run(tmp_path / "run", index)
-    assert first["step"] == 0 and first["knn"] == first["knn_random_init"]
-    assert not any("knn_random_init" in line for line in rest)
+    assert first["step"] == 0 and first["agreement"] == first["agreement_random_init"]
+    assert not any("agreement_random_init" in line for line in rest)
     assert all(0 < line["rank"] <= 4 for line in rest)
     assert (tmp_path / "run" / CROPS).read_bytes().startswith(b"\x89PNG")
 
 
 def test_probes_come_between_logged_steps_too(index: Path, tmp_path: Path) -> None:
     found = run(tmp_path / "run", index, log_every=4, probe_every=3)
-    assert [(line["step"], "knn" in line) for line in found] == [
+    assert [(line["step"], "agreement" in line) for line in found] == [
         (0, True), (1, False), (3, True), (4, False), (6, True), (8, True)
     ]  # fmt: skip
 

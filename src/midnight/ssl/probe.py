@@ -1,9 +1,10 @@
-"""The periodic probe: nearest neighbours among a few labelled tiles, for the training curves only.
+"""The periodic probe: what the teacher makes of a few fixed tiles, for the training curves only.
 
-The tiles come from the run's own slides and are drawn once, by the recipe's tile settings and a seed of their own; how
-they are labelled and split is said in `midnight.ssl.probe_labels`. No tile or label of a reported benchmark is among
-them. Since training sees the same slides (without labels), the accuracy is no measure of a model, only of its progress,
-and no score record or ranking has it.
+The tiles come from the run's own slides and are drawn once, by the recipe's tile settings and a seed of their own, each
+in two stains: what embeddings say without labels is measured by `midnight.ssl.label_free`. Where the slides have labels
+(`midnight.ssl.probe_labels`), nearest neighbours are classified too. No tile or label of a reported benchmark is among
+them. Since training sees the same slides, nothing here is a measure of a model, only of its progress, and no score
+record or ranking has it.
 """
 
 import contextlib
@@ -24,12 +25,13 @@ from midnight.errors import MidnightError
 from midnight.ssl import distributed, runtime
 from midnight.ssl.backbone import MaskedViT, build_vit
 from midnight.ssl.knn import balanced_accuracy, knn_predict
-from midnight.ssl.metrics import effective_rank
+from midnight.ssl.label_free import STAIN_SIGMA, describe
 from midnight.ssl.probe_labels import LabelPlan, plan_labels
 from midnight.ssl.step import normalise
 from midnight.tiles.drawer import TileDrawer
 from midnight.tiles.reader import SlideReader
 from midnight.tiles.sampler import TileSampler
+from midnight.tiles.stain import augment
 
 log = logging.getLogger(__name__)
 
@@ -41,24 +43,27 @@ NEITHER, TRAIN, TEST = -1, 0, 1
 
 @dataclass(frozen=True)
 class ProbeTiles:
-    """This process's share of the tiles: images uint8 [N, 1, 3, G, G], labels and sides (TEST, …) int64 [N].
+    """This process's share of the tiles: images uint8 [N, 1, 3, G, G], as they are and in another stain.
 
-    `sides` is NEITHER where a tile does not count. Sample i is with process i modulo the number of processes.
+    labels, sides (TEST, …) and slides int64 [N]; `sides` is NEITHER where a tile does not count. Sample i is with
+    process i modulo the number of processes.
     """
 
     images: Tensor
+    restained: Tensor
     labels: Tensor
     sides: Tensor
+    slides: Tensor
 
 
 class Probe:
-    """Fixed labelled tiles, and what a backbone makes of them. All processes must call each method together."""
+    """Fixed tiles, and what a backbone makes of them. All processes must call each method together."""
 
     def __init__(self, recipe: Recipe, plan: LabelPlan, tiles: ProbeTiles, device: torch.device) -> None:
         self.recipe, self.plan, self.device = recipe, plan, device
-        self.images = tiles.images
-        facts = torch.cat(distributed.gather_plain(torch.stack([tiles.labels, tiles.sides], dim=1).to(device)))
-        self.labels, self.sides = facts[:, 0], facts[:, 1]
+        self.images, self.restained = tiles.images, tiles.restained
+        facts = torch.stack([tiles.labels, tiles.sides, tiles.slides], dim=1).to(device)
+        self.labels, self.sides, self.slides = torch.cat(distributed.gather_plain(facts)).unbind(1)
 
     def due(self, step: int) -> bool:
         """Whether to measure after this many micro-steps: every `training.probe_every`, and at the end."""
@@ -66,36 +71,44 @@ class Probe:
         return step % training.probe_every == 0 or step == training.iterations
 
     def measure(self, backbone: nn.Module) -> dict[str, float]:
-        """`knn`, the balanced accuracy over the labels, and `probe_rank`, the effective rank of all embeddings.
+        """What `midnight.ssl.label_free` measures and, with labels, `knn`, the balanced accuracy over them.
 
-        Both are NaN for embeddings that are not finite. Random generators and the backbone's mode stay as they were.
+        All are NaN for embeddings that are not finite. Random generators and the backbone's mode stay as they were.
 
         Args:
             backbone: of images float32 [B, 3, G, G] it gives an object with `cls` [B, D] (`MaskedViT`, the teacher's).
         """
-        rows = self._embed(backbone)
-        rank = float(effective_rank(rows[self.sides != NEITHER]))
-        if math.isnan(rank):
-            return {"knn": rank, "probe_rank": rank}
+        counted = self.sides != NEITHER
+        rows, restained = (self._embed(backbone, images) for images in (self.images, self.restained))
+        found = describe(rows[counted], restained[counted], self.slides[counted])
+        if self.labelled:
+            found["knn"] = math.nan if math.isnan(found["probe_rank"]) else self._accuracy(rows)
+        return found
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the tiles have labels."""
+        return self.plan.kind == "project"
+
+    def _accuracy(self, rows: Tensor) -> float:
         train, test = self.sides == TRAIN, self.sides == TEST
         predicted = knn_predict(rows[train], self.labels[train], rows[test])
-        return {"knn": balanced_accuracy(predicted, self.labels[test]), "probe_rank": rank}
+        return balanced_accuracy(predicted, self.labels[test])
 
     def start(self, backbone: nn.Module) -> dict[str, float]:
-        """Before the first step: what `measure` gives, and the same accuracy at random init as `knn_random_init`."""
+        """Before the first step: what `measure` gives, and the same at random init as `…_random_init`."""
         measured = self.measure(backbone)
-        if self.recipe.backbone.init == "random":
-            return measured | {"knn_random_init": measured["knn"]}
-        return measured | {"knn_random_init": self.measure(self._random_backbone())["knn"]}
+        random = measured if self.recipe.backbone.init == "random" else self.measure(self._random_backbone())
+        return measured | {f"{name}_random_init": value for name, value in random.items()}
 
     @torch.no_grad()
-    def _embed(self, backbone: nn.Module) -> Tensor:
+    def _embed(self, backbone: nn.Module, tiles: Tensor) -> Tensor:
         """CLS embeddings of all processes' tiles, float32 [world · N, D], in the order of `labels`."""
         rows, training = [], self.recipe.training
         # Always as many as the teacher sees in a step, so that what was compiled for that size serves here too.
         batch = 2 * training.batch_size
         with _undisturbed(backbone, self.device):
-            for images in self.images.split(batch):
+            for images in tiles.split(batch):
                 full = torch.cat([images, images[:1].expand(batch - len(images), -1, -1, -1, -1)])
                 with runtime.autocast(self.device, training):
                     cls = backbone(normalise(full, self.recipe.crops, self.device)).cls
@@ -115,7 +128,7 @@ def open_probe(
 ) -> Probe | None:
     """Draw the probe's tiles; None where the recipe asks for none, or, with a warning, where the slides allow none.
 
-    Each process draws its share. What the labels are goes into `probe.json`, for the report.
+    Each process draws its share. How many there are, and their labels, goes into `probe.json`, for the report.
 
     Args:
         recipe: `training.probe_every` and `probe_tiles`, tiles, crops and seed.
@@ -135,11 +148,11 @@ def open_probe(
     # A slide may be readable for one process and not for another; then all go on without.
     failed = distributed.all_sum(torch.tensor(float(drawn is None), device=device))
     if drawn is None or failed > 0:
-        log.warning("no kNN probe while training: %s", reason or "another process has no tiles for it")
+        log.warning("no probe while training: %s", reason or "another process has no tiles for it")
         return None
     probe = Probe(recipe, *drawn, device)
-    if not all((probe.sides == side).any() for side in (TRAIN, TEST)):
-        log.warning("no kNN probe while training: too few tiles on one side; raise training.probe_tiles")
+    if probe.labelled and not all((probe.sides == side).any() for side in (TRAIN, TEST)):
+        log.warning("no probe while training: too few tiles on one side; raise training.probe_tiles")
         return None
     if distributed.rank() == 0:
         _describe(probe, output / FILE)
@@ -158,16 +171,24 @@ def draw_tiles(recipe: Recipe, plan: LabelPlan) -> ProbeTiles:
     sampler = TileSampler({str(n): (slides, 1.0) for n, slides in enumerate(plan.sources)}, recipe.tiles)
     reader = SlideReader(recipe.tiles.max_open_slides, sampler.patience)
     drawer = TileDrawer(sampler, reader, (recipe.seed + SEED) % 2**64)
-    images, facts = [], []
+    images, restained, facts = [], [], []
     with contextlib.closing(drawer):
         # As many on each process, as gathering needs; those past the end count on no side.
         for index in range(distributed.rank(), -(-count // world) * world, world):
             tile = drawer.draw(index)
             images.append(_resize(tile.pixels, recipe.crops.global_size))
-            place = plan.place(tile, sampler.slides) if index < count else None
-            facts.append((place[0], TEST if place[1] else TRAIN) if place else (0, NEITHER))
-    labels, sides = torch.tensor(facts).unbind(1)
-    return ProbeTiles(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).unsqueeze(1), labels, sides)
+            stain = np.random.default_rng([SEED, recipe.seed, index])
+            restained.append(_resize(augment(tile.pixels, stain, STAIN_SIGMA), recipe.crops.global_size))
+            label, test = plan.place(tile.cohort)
+            side = TEST if test else TRAIN
+            facts.append((label, side if index < count else NEITHER, tile.slide))
+    labels, sides, slides = torch.tensor(facts).unbind(1)
+    return ProbeTiles(_as_views(images), _as_views(restained), labels, sides, slides)
+
+
+def _as_views(tiles: list[np.ndarray]) -> Tensor:
+    """uint8 [N, 1, 3, H, W]: tiles as `normalise` takes them, of one view."""
+    return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).unsqueeze(1)
 
 
 def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -176,7 +197,9 @@ def _resize(pixels: np.ndarray, side: int) -> np.ndarray:
 
 def _describe(probe: Probe, path: Path) -> None:
     counts = [int((probe.sides == side).sum()) for side in (TRAIN, TEST)]
-    write_json(path, {"labels": probe.plan.kind, "names": probe.plan.labels, "train": counts[0], "test": counts[1]})
+    slides = len(probe.slides.unique())
+    facts = {"labels": probe.plan.kind, "names": probe.plan.labels, "train": counts[0], "test": counts[1]}
+    write_json(path, facts | {"slides": slides})
 
 
 @contextlib.contextmanager

@@ -37,6 +37,10 @@ class Panel:
 PANELS = (
     Panel("Loss", {"loss": "total", "dino": "DINO", "ibot": "iBOT"}),
     Panel("kNN accuracy", {"knn": "teacher"}, {"knn_random_init": "random init"}),
+    Panel(
+        "Separation of places, whatever the stain", {"separation": "teacher"}, {"separation_random_init": "random init"}
+    ),
+    Panel("Neighbours kept in another stain", {"agreement": "teacher"}, {"agreement_random_init": "random init"}),
     Panel("Regularizer", {"regularizer": "regularizer"}),
     Panel("Mean cosine of embeddings (1: collapse)", {"mean_cosine": "mean cosine"}),
     Panel("Effective rank", {"rank": "batch", "probe_rank": "probe"}),
@@ -183,7 +187,22 @@ def _alt(run: str, series: Series) -> str:
 
 
 def _probe_caption(facts: Mapping[str, Any], series: Series) -> str:
-    """What the kNN curve is measured on."""
+    """What the probe's curves are measured on."""
+    return f"{_label_free_caption(facts, series)}{_knn_caption(facts, series)}"
+
+
+def _label_free_caption(facts: Mapping[str, Any], series: Series) -> str:
+    if "separation" not in series:
+        return ""
+    where = f" of {facts['slides']} of the run's slides" if "slides" in facts else ""
+    return (
+        f" Without labels, on tiles{where} in two stains: how far a tile is from others, in deviations, after its other "
+        f"stain's distance ({_ends(series, 'separation')}), and the share of its nearest tiles on other slides that it "
+        f"keeps ({_ends(series, 'agreement')}). Within a run both rise with the scores of labelled tasks."
+    )
+
+
+def _knn_caption(facts: Mapping[str, Any], series: Series) -> str:
     if "knn" not in series:
         return ""
     first = f", random init {series['knn_random_init'][1][0]:.3g}" if "knn_random_init" in series else ""
@@ -191,10 +210,10 @@ def _probe_caption(facts: Mapping[str, Any], series: Series) -> str:
     names = facts.get("names")
     if not isinstance(names, list) or not names:
         return f"{accuracy}."
-    kind = "slides" if facts.get("labels") == "slide" else "projects or cohorts"
     return (
         f"{accuracy}, chance {1 / len(names):.2g}: the teacher's CLS on {facts.get('train')} + {facts.get('test')} "
-        f"tiles of the run's own slides, labelled by {len(names)} {kind}; for this curve only, no score of a model."
+        f"tiles of the run's own slides, labelled by {len(names)} projects or cohorts; for this curve only, no score of "
+        "a model."
     )
 
 
