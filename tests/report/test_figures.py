@@ -60,7 +60,7 @@ def test_a_probed_run_shows_knn_beside_random_init_and_rank(tmp_path: Path) -> N
     assert "kNN accuracy 0.59, random init 0.31, chance 0.25" in probed.caption
     assert "on 40 + 38 tiles of the run's own slides, labelled by 4 projects or cohorts" in probed.caption
     assert "on tiles of 9 of the run's slides in two stains" in probed.caption
-    assert "deviations, after its other stain's distance (from 0.6 to" in probed.caption
+    assert "in deviations of these (from 0.6" in probed.caption
     assert probed.alt.startswith("Demo data. ") and probed.caption.startswith("Demo data. ")
     assert "kNN" not in plain.caption and "stain" not in plain.caption and "Demo data" not in plain.alt
 

@@ -37,9 +37,7 @@ class Panel:
 PANELS = (
     Panel("Loss", {"loss": "total", "dino": "DINO", "ibot": "iBOT"}),
     Panel("kNN accuracy", {"knn": "teacher"}, {"knn_random_init": "random init"}),
-    Panel(
-        "Separation of places, whatever the stain", {"separation": "teacher"}, {"separation_random_init": "random init"}
-    ),
+    Panel("Separation of tiles beyond stain", {"separation": "teacher"}, {"separation_random_init": "random init"}),
     Panel("Neighbours kept in another stain", {"agreement": "teacher"}, {"agreement_random_init": "random init"}),
     Panel("Regularizer", {"regularizer": "regularizer"}),
     Panel("Mean cosine of embeddings (1: collapse)", {"mean_cosine": "mean cosine"}),
@@ -196,9 +194,10 @@ def _label_free_caption(facts: Mapping[str, Any], series: Series) -> str:
         return ""
     where = f" of {facts['slides']} of the run's slides" if "slides" in facts else ""
     return (
-        f" Without labels, on tiles{where} in two stains: how far a tile is from others, in deviations, after its other "
-        f"stain's distance ({_ends(series, 'separation')}), and the share of its nearest tiles on other slides that it "
-        f"keeps ({_ends(series, 'agreement')}). Within a run both rise with the scores of labelled tasks."
+        f" Without labels, on tiles{where} in two stains: separation, how much nearer a tile's other stain is than "
+        f"other tiles, in deviations of these ({_ends(series, 'separation')}); agreement, the share of its nearest tiles "
+        f"on other slides that it keeps ({_ends(series, 'agreement')}). Within a run both rise with labelled tasks' "
+        "scores."
     )
 
 
@@ -212,8 +211,8 @@ def _knn_caption(facts: Mapping[str, Any], series: Series) -> str:
         return f"{accuracy}."
     return (
         f"{accuracy}, chance {1 / len(names):.2g}: the teacher's CLS on {facts.get('train')} + {facts.get('test')} "
-        f"tiles of the run's own slides, labelled by {len(names)} projects or cohorts; for this curve only, no score of "
-        "a model."
+        f"tiles of the run's own slides, labelled by {len(names)} projects or cohorts; for this curve only, no score "
+        "of a model."
     )
 
 
