@@ -195,9 +195,9 @@ def _label_free_caption(facts: Mapping[str, Any], series: Series) -> str:
     where = f" of {facts['slides']} of the run's slides" if "slides" in facts else ""
     return (
         f" Without labels, on tiles{where} in two stains: separation, how much nearer a tile's other stain is than "
-        f"other tiles, in deviations of these ({_ends(series, 'separation')}); agreement, the share of its nearest tiles "
-        f"on other slides that it keeps ({_ends(series, 'agreement')}). Within a run both rise with labelled tasks' "
-        "scores."
+        f"other tiles, in deviations of these ({_ends(series, 'separation')}); agreement, the share of its nearest "
+        f"tiles on other slides that it keeps ({_ends(series, 'agreement')}). Within a run both rise with labelled "
+        "tasks' scores."
     )
 
 
