@@ -72,6 +72,20 @@ def test_two_processes_have_the_losses_of_one(alone: Path, run: str, request: py
         torch.testing.assert_close(exported[name], value, atol=1e-4, rtol=1e-3)
 
 
+def test_moving_centres_and_a_scaled_loss_are_the_same_where_weights_are_shared(tmp_path: Path, index: Path) -> None:
+    jobs = []
+    for processes, sharding in ((1, "none"), (2, "fsdp")):
+        (tmp_path / sharding).mkdir()
+        training = {"sharding": sharding, "precision": "float16"}
+        change = {"loss": {"centering": "softmax"}, "training": training}
+        jobs.append(job_of(tmp_path / sharding, index, processes, **change))
+        train_launched(jobs[-1])
+    assert_close(lines(jobs[0]), lines(jobs[1]))
+    centres = [tensors_of(job)["teacher.centres.dino.centre"] for job in jobs]
+    assert centres[0].abs().max() > 0
+    torch.testing.assert_close(centres[1], centres[0], atol=1e-5, rtol=1e-4)
+
+
 def test_each_process_writes_its_part_of_a_checkpoint(alone: Path, two: Path, fsdp: Path) -> None:
     whole = tensors_of(alone)
     for job in (two, fsdp):
