@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -315,3 +316,16 @@ def test_folders_of_a_configuration_are_tasks_by_their_names(tmp_path: Path) -> 
 def test_names_of_folders_that_can_not_be_tasks(names: list[str], problem: str) -> None:
     with pytest.raises(ConfigError, match=f"evaluation.folders: {problem}"):
         registry.configured_tasks(Evaluation(folders=dict.fromkeys(names, "/x")))
+
+
+@pytest.mark.parametrize(("name", "source"), [("mine", "run"), ("mine-random", "init")])
+def test_a_run_without_an_entry_is_told_which_line_to_add(name: str, source: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no entry in") as caught:
+        registry.select_models([name], ["mine"])
+    line = re.search(r"add the line (.+}), with", str(caught.value))
+    assert line
+    entry = yaml.safe_load(line[1])
+    assert entry[name]["source"] == source and entry[name]["run"] == "mine"
+    path = tmp_path / "models.yaml"
+    path.write_text(yaml.safe_dump({"models": entry}))
+    assert list(registry.select_models([name], ["mine"], path)) == [name]

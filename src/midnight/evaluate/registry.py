@@ -202,12 +202,19 @@ def select_models(
 def _model_problems(
     name: str, models: Mapping[str, Model], runs: Collection[str], where: str, path: Path
 ) -> Iterator[str]:
-    if name not in models:
+    run = name.removesuffix("-random")
+    if name not in models and run in runs:
+        source = "run" if name == run else "init"
+        yield (
+            f"{where}: {name!r} has no entry in {path}; add the line "
+            f"{name}: {{source: {source}, run: {run}, label: {name}, sizes: [224]}}, with the px to evaluate at"
+        )
+    elif name not in models:
         yield f"{where}: no model {name!r}{did_you_mean(name, models)} in {path}; known: {', '.join(models)}"
     elif models[name].source in OWN and models[name].run not in runs:
-        run = models[name].run
-        hint = did_you_mean(run, runs)
-        yield f"{where}: {name!r} is of run {run!r}, not among runs{hint}: {', '.join(runs) or 'none'}"
+        of = models[name].run
+        hint = did_you_mean(of, runs)
+        yield f"{where}: {name!r} is of run {of!r}, not among runs{hint}: {', '.join(runs) or 'none'}"
 
 
 def _is_default(model: Model, runs: Collection[str]) -> bool:
