@@ -62,7 +62,8 @@ def read_start(value: Mapping[str, Any], where: str, files: bool = True) -> Star
 def summary(start: Start) -> str:
     """What a configuration asks for, in a line."""
     config = start.config
-    parts = {"cohorts": [*config.cohorts], "runs": [*config.runs], "models": [*start.models], "tasks": [*start.tasks]}
+    data = {"cohorts": [*config.cohorts]} | ({"tile_folders": [*config.tile_folders]} if config.tile_folders else {})
+    parts = data | {"runs": [*config.runs], "models": [*start.models], "tasks": [*start.tasks]}
     return "OK: " + "; ".join(f"{name} {', '.join(values) or 'none'}" for name, values in parts.items())
 
 
