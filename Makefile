@@ -56,7 +56,7 @@ test-portable: setup-dev  ## the numerical tests as on x86-64 processors without
 	! command -v cc >/dev/null || $(BIN)/python tests/native_build.py $(PLAIN) cc -DVECTORIZED=
 	OMP_NUM_THREADS=1 $(SSE) MIDNIGHT_NATIVE="$$(ls $(CURDIR)/$(PLAIN) 2>/dev/null)" $(BIN)/python -m pytest -n $(CORES) $(NUMERICAL)
 
-mutate: setup-dev  ## deliberate faults in the core, and whether a test notices, into docs/mutations.md (20 minutes)
+mutate: setup-dev  ## deliberate faults in the core, and whether a test notices, into docs/mutations.md (15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.mutate $(ARGS)
 
 lint: setup-dev  ## formatting, types, Snakemake's own lint
