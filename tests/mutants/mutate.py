@@ -3,7 +3,7 @@
     python -m tests.mutants.mutate [--only TEXT] [--jobs N]
 
 Each mutant of mutants.yaml is applied to a copy of the sources, and the tests that it names run there, until the first
-fails. Writes docs/mutations.md; the status is 1 if a mutant without a reason in survivors.yaml survives.
+fails; before that they run without any fault, since a test that always fails notices none. Writes docs/mutations.md; the status is 1 if a mutant without a reason in survivors.yaml survives.
 """
 
 import argparse
@@ -70,6 +70,11 @@ def apply(mutant: Mutant, copy: Path) -> None:
 
 def survives(mutant: Mutant) -> tuple[bool, float]:
     """Whether all of its tests pass, and after how many seconds that was known."""
+    return pass_in_copy(mutant.tests, mutant)
+
+
+def pass_in_copy(tests: str, mutant: Mutant | None) -> tuple[bool, float]:
+    """Whether tests pass in a copy with a fault, or without any, and after how many seconds that was known."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="midnight-mutant-") as folder:
         copy = Path(folder)
@@ -77,15 +82,16 @@ def survives(mutant: Mutant) -> tuple[bool, float]:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (*ROOT.glob("*.toml"), *ROOT.glob("*.md"), ROOT / "Snakefile", ROOT / "Makefile"):
             shutil.copyfile(path, copy / path.name)
-        apply(mutant, copy)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()]
+        if mutant:
+            apply(mutant, copy)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
         environment = os.environ | {"PYTHONPATH": f"{copy / 'src'}:{copy}", "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=LIMIT, check=False)
         except subprocess.TimeoutExpired:
             return False, time.perf_counter() - started
     if done.returncode not in (0, 1, 2):
-        sys.exit(f"error: {mutant.line}: pytest ended with {done.returncode}: {done.stdout.decode()[-400:]}")
+        sys.exit(f"error: {tests}: pytest ended with {done.returncode}: {done.stdout.decode()[-400:]}")
     return done.returncode == 0, time.perf_counter() - started
 
 
@@ -122,6 +128,13 @@ def main() -> int:
     mutants, reasons = [mutant for mutant in read_mutants() if options.only in mutant.line], read_reasons()
     found = []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        suites = list(dict.fromkeys(mutant.tests for mutant in mutants))
+        for tests, (sound, seconds) in zip(
+            suites, pool.map(lambda tests: pass_in_copy(tests, None), suites), strict=True
+        ):
+            print(f"without a fault {seconds:4.0f} s  {tests}", flush=True)
+            if not sound:
+                sys.exit(f"error: {tests}: fails without a fault too")
         for number, (mutant, (alive, seconds)) in enumerate(zip(mutants, pool.map(survives, mutants), strict=True), 1):
             word = "SURVIVED" if alive else "caught"
             print(f"[{number}/{len(mutants)}] {word:8} {seconds:4.0f} s  {mutant.line}", flush=True)
