@@ -155,7 +155,11 @@ rule report:
         tissue=[layout.tissue_index(cohort) for cohort in cfg.cohorts],
         manifests=[layout.manifest(cohort) for cohort in cfg.cohorts],
         tile_lists=sorted(
-            {layout.tile_list(name) for run in cfg.runs.values() for name in run.tile_folders}
+            {
+                layout.tile_list(name)
+                for run in cfg.runs.values()
+                for name in run.tile_folders
+            }
         ),
         runs=[layout.model(run, "model.json") for run in cfg.runs],
         figures=figures(),

@@ -3,7 +3,8 @@
     python -m tests.mutants.mutate [--only TEXT] [--jobs N]
 
 Each mutant of mutants.yaml is applied to a copy of the sources, and the tests that it names run there, until the first
-fails; before that they run without any fault, since a test that always fails notices none. Writes docs/mutations.md; the status is 1 if a mutant without a reason in survivors.yaml survives.
+fails; before that they run without any fault, since a test that always fails notices none. Writes
+docs/mutations.md; the status is 1 if a mutant without a reason in survivors.yaml survives.
 """
 
 import argparse
