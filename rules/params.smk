@@ -7,6 +7,7 @@ from midnight.hashing import canonical
 from midnight.slides.pin import local_look
 from midnight.ssl.init_file import record_of, recorded
 from midnight.ssl.run_key import decisive_recipe
+from midnight.tiles.folders.look import look as look_at_tiles
 
 
 def settings(value):
@@ -22,6 +23,16 @@ def pinned_params(cohort):
     except MidnightError as error:
         raise WorkflowError(str(error))
     return canonical(plain(cfg.cohorts[cohort]) | ({"look": look} if look else {}))
+
+
+@functools.cache
+def tile_folder_params(name):
+    """Where a folder is and what it holds, by the names, sizes and times of its files."""
+    root = Path(cfg.tile_folders[name]).expanduser()
+    try:
+        return {"root": str(root), "look": look_at_tiles(root)}
+    except MidnightError as error:
+        raise WorkflowError(str(error))
 
 
 def tissue_params():

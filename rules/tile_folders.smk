@@ -1,17 +1,6 @@
 # Folders of tiles that runs train on without slides: listed once, with what can't be read.
 
 
-def tile_folder_params(name):
-    """Where a folder is and what it holds, by the names, sizes and times of its files."""
-    from midnight.tiles.folders.listing import look
-
-    root = Path(cfg.tile_folders[name]).expanduser()
-    try:
-        return {"root": str(root), "look": look(root)}
-    except MidnightError as error:
-        raise WorkflowError(str(error))
-
-
 rule list_tiles:
     output:
         layout.tile_list("{tile_folder}"),

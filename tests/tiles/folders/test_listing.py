@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from midnight.errors import MidnightError
-from midnight.tiles.folders.listing import find_images, is_tile_list, list_tiles, look, read_list
+from midnight.tiles.folders.listing import find_images, is_tile_list, list_tiles, read_list
+from midnight.tiles.folders.look import look
 from midnight.tissue.index import index_identity
 from tests.tiles.folders.images import write_images
 
@@ -42,6 +43,11 @@ def test_images_are_found_at_any_depth_and_in_tars(root: Path, tmp_path: Path) -
     ]
     assert read_list(tmp_path / "own.tiles.parquet").root == root
     assert is_tile_list(tmp_path / "own.tiles.parquet") and not is_tile_list(tmp_path / "index.parquet")
+
+
+def test_a_link_back_is_followed_once(root: Path, tmp_path: Path) -> None:
+    (root / "deep" / "back").symlink_to(root)
+    assert len(listed(root, tmp_path / "own.tiles.parquet")) == 5
 
 
 def test_what_cannot_be_read_is_left_out_and_named(root: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
-from midnight.hashing import hash_value
+from midnight.tiles.folders.look import walk
 from midnight.tiles.shards.codec import decode
 
 SUFFIX = ".tiles.parquet"
@@ -53,15 +53,6 @@ class TileList:
 def is_tile_list(path: Path) -> bool:
     """Whether a run's data are a list of images rather than an index of slides."""
     return path.name.endswith(SUFFIX)
-
-
-def look(root: Path) -> str:
-    """Hash of the names, sizes (bytes) and times (ns) of all files: changes when the folder may have.
-
-    Raises:
-        MidnightError: the folder can't be read.
-    """
-    return hash_value([[name, stat and stat.st_size, stat and stat.st_mtime_ns] for name, stat in _files(root)])
 
 
 def list_tiles(root: Path, output: Path, workers: int) -> None:
@@ -97,7 +88,7 @@ def find_images(root: Path) -> tuple[list[Place], list[tuple[str, str]]]:
     """
     places: list[Place] = []
     refused: list[tuple[str, str]] = []
-    for name, stat in _files(root):
+    for name, stat in walk(root):
         lower = name.lower()
         if stat is None:
             refused.append((name, "is a link to nothing"))
@@ -120,19 +111,6 @@ def _members(path: Path, name: str) -> list[Place]:
             for member in archive
             if member.isfile() and member.name.lower().endswith(EXTENSIONS)
         ]
-
-
-def _files(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Names below a folder in their order, and what the disk says of them: None of a broken link."""
-
-    def failed(error: OSError) -> None:
-        raise MidnightError(f"{error.filename}: can't be read: {error.strerror}") from error
-
-    for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            yield path.relative_to(root).as_posix(), path.stat() if path.exists() else None
 
 
 def _read(root: Path, place: Place) -> dict[str, Any] | str:
