@@ -29,7 +29,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
 
     seen: set[tuple[int, int]] = set()  # links may lead back
     for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
-        here = os.stat(folder)
+        here = Path(folder).stat()
         if (here.st_dev, here.st_ino) in seen:
             folders.clear()
             continue
