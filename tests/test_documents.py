@@ -33,6 +33,18 @@ def test_the_architecture_has_every_rule_and_every_room() -> None:
     assert re.findall(r"^\| `(\w+)` \|", ARCHITECTURE.split("## Rooms")[1].split("## ")[0], re.MULTILINE) == ROOMS
 
 
+def test_every_step_of_the_paper_has_its_place() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| `(.+?)` \| `(.+?)` \| .+ \|$", (ROOT / "docs" / "paper.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) > 15
+    words = " ".join(step for step, *_ in rows)
+    for word in ("U-Net", "40 %", "HSV", "HED", "uniform", "µm/px", "KDE", "DINOv2", "392", "CLS", "±", "ridge"):
+        assert word in words
+    for step, path, name in rows:
+        assert re.search(rf"\b{re.escape(name)}", (ROOT / path).read_text(encoding="utf-8")), step
+
+
 def test_checks_before_a_commit_are_those_of_lint() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     lint = (ROOT / "Makefile").read_text().split("\nlint:")[1].split("\n\n")[0]
