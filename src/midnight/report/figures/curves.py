@@ -37,8 +37,8 @@ class Panel:
 PANELS = (
     Panel("Loss", {"loss": "total", "dino": "DINO", "ibot": "iBOT"}),
     Panel("kNN accuracy", {"knn": "teacher"}, {"knn_random_init": "random init"}),
-    Panel("Separation of tiles beyond stain", {"separation": "teacher"}, {"separation_random_init": "random init"}),
-    Panel("Neighbours kept in another stain", {"agreement": "teacher"}, {"agreement_random_init": "random init"}),
+    Panel("Separation", {"separation": "teacher"}, {"separation_random_init": "random init"}),
+    Panel("Agreement", {"agreement": "teacher"}, {"agreement_random_init": "random init"}),
     Panel("Regularizer", {"regularizer": "regularizer"}),
     Panel("Mean cosine of embeddings (1: collapse)", {"mean_cosine": "mean cosine"}),
     Panel("Effective rank", {"rank": "batch", "probe_rank": "probe"}),
