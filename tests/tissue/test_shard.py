@@ -8,6 +8,7 @@ import tifffile
 
 from midnight.config import Tissue
 from midnight.errors import MidnightError
+from midnight.slides.quarantine import quarantined, read_statuses, usable, write_statuses
 from midnight.tissue import openslides, shard
 from midnight.tissue.index import TissueRecord, read_index
 from midnight.tissue.openslides import is_cut_short
@@ -229,3 +230,18 @@ def test_a_folder_that_stays_away_is_an_error_and_no_result(tmp_path: Path) -> N
     paths = [str(tmp_path / "away" / f"{number}.svs") for number in range(3)]
     with pytest.raises(MidnightError, match="as for 3 of 3 files that were tried"):
         segment_slide(SlideRow("0", paths[0], "ok", "", None), Tissue(), Time().patience(600, paths))
+
+
+def test_a_quote_in_a_name_or_a_reason_is_a_quote(tmp_path: Path) -> None:
+    """As text in quotes it would run on over the next slides."""
+    statuses = [
+        usable('5" core', "/slides/5.svs", 1, mpp=0.25),
+        quarantined("b", 'no such file: "b.svs'),
+        usable("c", "/slides/c.svs", 1),
+    ]
+    write_statuses(tmp_path / "0001.tsv", statuses, {"source": "gdc"})
+    rows = read_slides(tmp_path / "0001.tsv")
+    assert [(row.slide_id, row.status, row.reason, row.mpp, row.verified) for row in rows] == [
+        (one.slide_id, one.status, one.reason, one.mpp, True) for one in read_statuses(tmp_path / "0001.tsv")
+    ]
+    assert len(rows) == 3

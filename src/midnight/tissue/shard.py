@@ -1,6 +1,5 @@
 """The tissue of a shard of slides: one record per slide, good or quarantined."""
 
-import csv
 import dataclasses
 import logging
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from midnight.config.pipeline import Tissue
 from midnight.errors import MidnightError
 from midnight.outages import Patience
 from midnight.pools import thread_pool
+from midnight.slides.table import read_table
 from midnight.tissue.index import TissueRecord, write_records
 from midnight.tissue.mask import Mask, pack
 from midnight.tissue.openslides import open_slide
@@ -63,16 +63,11 @@ def read_slides(path: Path) -> list[SlideRow]:
     Raises:
         MidnightError: it can't be read or lacks a column.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            every = file.readlines()
-    except OSError as error:
-        raise MidnightError(f"{path}: can't be read: {error.strerror}") from error
-    table = csv.DictReader([line for line in every if not line.startswith("#")], delimiter="\t")
-    if missing := [name for name in REQUIRED if name not in (table.fieldnames or ())]:
+    table = read_table(path)
+    if missing := [name for name in REQUIRED if name not in table.columns]:
         raise MidnightError(f"{path}: column {', '.join(missing)} is missing; run the slides stage again")
-    verified = "# source: gdc\n" in every
-    return [_slide_row(row, path, verified) for row in table]
+    verified = table.header.get("source") == "gdc"
+    return [_slide_row(dict(zip(table.columns, cells, strict=True)), path, verified) for _, cells in table.rows]
 
 
 def _slide_row(row: dict[str, str], path: Path, verified: bool) -> SlideRow:
@@ -81,7 +76,7 @@ def _slide_row(row: dict[str, str], path: Path, verified: bool) -> SlideRow:
         mpp = float(text) if text else None
     except ValueError as error:
         raise MidnightError(f"{path}: slide {row['slide_id']}: mpp is {text!r}, must be a number or empty") from error
-    return SlideRow(row["slide_id"], row["path"] or "", row["status"], row["reason"] or "", mpp, verified)
+    return SlideRow(row["slide_id"], row["path"], row["status"], row["reason"], mpp, verified)
 
 
 def segment_shard(slides: Path, config: Tissue, output: Path) -> None:
