@@ -1,6 +1,6 @@
 """Which label-free measure of the training curves orders checkpoints as labelled tasks do?
 
-    python benchmarks/label_free.py --slides INDEX… --tiles TASK… [--recipes NAME…] [--quick] [--json] [--out FILE.md]
+    python benchmarks/label_free.py [--slides INDEX…] [--tiles TASK…] [--recipes NAME…] [--quick] [--json] [--out FILE]
 
 Trains a small model by each recipe below on the slides of each INDEX (tissue/COHORT/index.parquet), keeps checkpoints
 on the way, classifies TASKs with each (a tile task of config/tasks.yaml, or a folder of labelled tiles), and states the
@@ -30,6 +30,8 @@ from midnight.ssl.outcome import read_records
 from midnight.tissue.index import read_index
 
 MEASURES = ("probe_rank", "probe_decay", "agreement", "places", "separation", "mixing", "loss", "rank")
+DEMO = Path("results/demo/tissue/demo/index.parquet")
+TASKS = ["demo-bach", "demo-crc", "demo-pcam-10shot"]
 EVERY = 50
 COMMON = {"training": {"checkpoint_every": EVERY, "keep_every": EVERY, "probe_every": EVERY, "log_every": 10}}
 QUICK = {"training": {"iterations": 8, "checkpoint_every": 2, "keep_every": 2, "probe_every": 2, "log_every": 2}}
@@ -126,10 +128,10 @@ def run_rows(points: Sequence[Point]) -> list[dict[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slides", nargs="+", type=Path, required=True, metavar="INDEX", help="index.parquet")
-    parser.add_argument("--tiles", nargs="+", required=True, metavar="TASK", help="a tile task, or a folder")
+    parser.add_argument("--slides", nargs="+", type=Path, default=[DEMO], metavar="INDEX", help="index.parquet")
+    parser.add_argument("--tiles", nargs="+", default=TASKS, metavar="TASK", help="a tile task, or a folder")
     parser.add_argument("--data-root", type=Path, default=Path("results/demo/data/benchmarks"), help="of the tasks")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES)[:4], metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="fewer steps")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     add_out(parser)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 STAGES = {
     "slides": ("demo_slides", "pin_manifest", "fetch_slides", "fetch_again", "tried_again"),
     "tissue": ("segment_tissue", "join_tissue"),
-    "tiles": ("plan_tiles", "draw_tiles", "join_tiles"),
+    "tiles": ("list_tiles", "plan_tiles", "draw_tiles", "join_tiles"),
     "training": ("train", "init_model"),
     "evaluation": ("demo_benchmarks", "prepare_task", "embed", "score"),
     "features": ("embed_slides", "join_features"),
