@@ -42,7 +42,8 @@ test: setup-dev  ## the test suite
 # What rounds differently on other processors. Each library is told to leave out instructions that this processor has.
 NUMERICAL := tests/test_native.py tests/evaluate/test_hest.py tests/evaluate/test_perturb.py tests/report/test_statistics.py \
 	$(addprefix tests/tiles/test_,area.py colour.py crops.py hsv_filter.py jpeg.py resample.py stain.py views.py device.py) \
-	tests/ssl/loss $(addprefix tests/ssl/test_,packing.py residual.py optimizer.py metrics.py network.py step.py)
+	tests/ssl/loss $(addprefix tests/ssl/,test_optimizer.py test_step.py monitor/test_metrics.py) \
+	$(addprefix tests/ssl/model/test_,packing.py residual.py network.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES=X86_V4 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	ONEDNN_MAX_CPU_ISA=AVX2
 SSE := OPENBLAS_CORETYPE=Prescott NPY_DISABLE_CPU_FEATURES="X86_V4 X86_V3" ATEN_CPU_CAPABILITY=default \

@@ -24,9 +24,9 @@ from midnight.config import Evaluation, Mlflow, load_recipe, merge
 from midnight.evaluate.entries import Model
 from midnight.evaluate.quick import quick_check
 from midnight.logs import setup
-from midnight.ssl import launch
-from midnight.ssl.job import FILE, Job, write_job
-from midnight.ssl.outcome import read_records
+from midnight.ssl.launch import entry as launch
+from midnight.ssl.launch.job import FILE, Job, write_job
+from midnight.ssl.monitor.outcome import read_records
 from midnight.tissue.index import read_index
 
 MEASURES = ("probe_rank", "probe_decay", "agreement", "places", "separation", "mixing", "loss", "rank")

@@ -10,7 +10,7 @@ from midnight.evaluate.prepare.rules import group_tasks
 from midnight.evaluate.start import read_start
 from midnight.paths import Layout
 from midnight.slides.pin import pinned_sources, planned_slides
-from midnight.ssl.foresight import foresee
+from midnight.ssl.checkpoint.foresight import foresee
 from midnight.tiles.shards.tileset import TileSet
 
 CONDA = "../envs/midnight.yaml"

@@ -4,7 +4,7 @@ SERVICES = []
 
 def forget_failures():
     """Runs that failed may be tried again: somebody may have mended the cause."""
-    from midnight.ssl import attempts
+    from midnight.ssl.launch import attempts
 
     attempts.forget_failures(Path(layout.model(run, ".")) for run in cfg.runs)
 

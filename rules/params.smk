@@ -5,8 +5,8 @@ from midnight.config import Tiles, initial_recipe, plain
 from midnight.evaluate.labelled import look
 from midnight.hashing import canonical
 from midnight.slides.pin import local_look
-from midnight.ssl.init_file import record_of, recorded
-from midnight.ssl.run_key import decisive_recipe
+from midnight.ssl.checkpoint.init_file import record_of, recorded
+from midnight.ssl.checkpoint.run_key import decisive_recipe
 from midnight.tiles.folders.look import look as look_at_tiles
 
 

@@ -34,7 +34,7 @@ rule train:
         layout.benchmark("train", "{run}")
     # A run longer than its time limit goes on in the next job, from the checkpoint that the warning made it save.
     # Only the main process starts again: within a job there is no time left. As often
-    # as it takes, as long as checkpoints are saved (ssl/attempts.py).
+    # as it takes, as long as checkpoints are saved (ssl/launch/attempts.py).
     retries: 10_000 if workflow.is_main_process and not cfg.demo else 0
     conda:
         CONDA

@@ -19,7 +19,7 @@ def test_each_fault_can_be_applied_and_has_its_tests(mutant: Mutant, tmp_path: P
 
 def test_a_text_that_is_not_there_once_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is there 0 times"):
-        apply(Mutant("ssl/knn.py", "no such text", "", "tests/ssl/test_knn.py"), tmp_path)
+        apply(Mutant("ssl/monitor/knn.py", "no such text", "", "tests/ssl/monitor/test_knn.py"), tmp_path)
 
 
 def test_the_page_is_of_this_list_and_survivors_have_reasons() -> None:
@@ -28,12 +28,12 @@ def test_the_page_is_of_this_list_and_survivors_have_reasons() -> None:
     assert "no reason yet" not in text
     lines = {mutant.line for mutant in read_mutants()}
     assert set(read_reasons()) <= lines, "a reason for a fault that is no more in the list"
-    assert "| ssl/knn.py | `a \\| b` | nothing | survived: why |" in page(
-        [(Mutant("ssl/knn.py", "a | b", "", "t"), True)], {"ssl/knn.py: a | b → nothing": "why"}
+    assert "| ssl/monitor/knn.py | `a \\| b` | nothing | survived: why |" in page(
+        [(Mutant("ssl/monitor/knn.py", "a | b", "", "t"), True)], {"ssl/monitor/knn.py: a | b → nothing": "why"}
     )
 
 
 @pytest.mark.slow
 def test_a_fault_is_noticed() -> None:
-    seen = Mutant("ssl/outcome.py", "FLAT = 0.995", "FLAT = 0.5", "tests/ssl/test_outcome.py")
+    seen = Mutant("ssl/monitor/outcome.py", "FLAT = 0.995", "FLAT = 0.5", "tests/ssl/monitor/test_outcome.py")
     assert not survives(seen)[0]

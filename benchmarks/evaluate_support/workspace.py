@@ -16,7 +16,7 @@ from midnight.demo.consep import write_consep
 from midnight.demo.patch_camelyon import write_patch_camelyon
 from midnight.evaluate.entries import Task
 from midnight.evaluate.registry import TASKS, select_tasks
-from midnight.ssl.export import save_weights
+from midnight.ssl.exports.model_folder import save_weights
 
 MODEL, SEED, MEAN_STD = "demo-random", 0, [0.5, 0.5, 0.5]
 """The registry's entry that the model is run as, the seed of both sides, the model's normalisation."""

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from midnight.ssl import attention
+from midnight.ssl.model import attention
 
 from .sides import SIDES, Case, Side
 

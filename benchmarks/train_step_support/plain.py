@@ -12,9 +12,9 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from midnight.config import Recipe
-from midnight.ssl.backbone import build_vit
-from midnight.ssl.heads import DINOHead
 from midnight.ssl.loss.kde import kde_loss
+from midnight.ssl.model.backbone import build_vit
+from midnight.ssl.model.heads import DINOHead
 from midnight.ssl.step import Batch
 
 

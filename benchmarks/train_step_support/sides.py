@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from midnight.config import Recipe, build
 from midnight.ssl import runtime
 from midnight.ssl.masking import step_masks
-from midnight.ssl.network import build_student, teacher_of, update_teacher
+from midnight.ssl.model.network import build_student, teacher_of, update_teacher
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients, parameter_groups
 from midnight.ssl.schedules import values_at
 from midnight.ssl.step import Batch, compute_losses, prepare

@@ -298,7 +298,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     """`midnight train RUN`."""
     from midnight.evaluate.command import run_workflow
     from midnight.paths import Layout
-    from midnight.ssl.continuation import prepare
+    from midnight.ssl.checkpoint.continuation import prepare
 
     config = _config(arguments)
     values = assigned(arguments.continue_with)

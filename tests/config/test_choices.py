@@ -44,10 +44,10 @@ from midnight.slides.pin import _choose
 from midnight.slides.record import Slide
 from midnight.ssl.budget.cost import GPUS
 from midnight.ssl.budget.memory import element
-from midnight.ssl.heads import DINOHead
 from midnight.ssl.loss_scale import LossScale
-from midnight.ssl.network import build_student, teacher_of
-from midnight.ssl.positions import resize_of
+from midnight.ssl.model.heads import DINOHead
+from midnight.ssl.model.network import build_student, teacher_of
+from midnight.ssl.model.positions import resize_of
 from midnight.ssl.runtime import autocast
 from midnight.ssl.step import regularize
 from midnight.tiles.sampler import TileSampler

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from midnight.config import load_recipe, read_yaml
 from midnight.errors import ConfigError
 from midnight.evaluate.start import read_start, summary
-from midnight.ssl.backbone import build_vit
+from midnight.ssl.model.backbone import build_vit
 
 
 def problems(value: dict[str, Any], files: bool = True) -> list[str]:

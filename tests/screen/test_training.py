@@ -6,7 +6,7 @@ import yaml
 
 from midnight.config import load_recipe
 from midnight.screen.training import Progress, Watch, progress_of
-from midnight.ssl.identity import resolved_config
+from midnight.ssl.checkpoint.identity import resolved_config
 
 
 def line(step: int, seconds: float, images_per_s: float | None = 20.0) -> str:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from midnight.config import merge
-from midnight.ssl.job import Job, write_job
+from midnight.ssl.launch.job import Job, write_job
 from tests.ssl.tiny import OFF, tiny_recipe
 from tests.tissue.small_slides import make_index, tissue_image, write_slide
 from tests.waiting import comes_true

@@ -17,7 +17,7 @@ from midnight.ssl.budget.memory import Plan, all_tokens, block_activations, ends
 from midnight.ssl.budget.shape import measure
 from midnight.ssl.budget.text import describe
 from midnight.ssl.masking import step_masks
-from midnight.ssl.network import Network, build_student, teacher_of
+from midnight.ssl.model.network import Network, build_student, teacher_of
 from midnight.ssl.step import Batch, compute_losses, prepare
 from tests.ssl.tiny import tiny_recipe
 

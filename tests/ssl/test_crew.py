@@ -18,8 +18,8 @@ from midnight.errors import MidnightError
 from midnight.reading import reading
 from midnight.ssl import crew
 from midnight.ssl.crew import Crew, StalledError, StallLimits, comes
+from midnight.ssl.launch.signals import StoppedError
 from midnight.ssl.loader import ahead, told_of_stalls, worker_batches
-from midnight.ssl.signals import StoppedError
 from tests.waiting import comes_true
 
 SHORT = StallLimits(tell=0.05, replace=0.3, kill=5, stop=0.05)

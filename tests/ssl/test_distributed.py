@@ -14,7 +14,7 @@ from midnight.ssl.loss.centering import Centre
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.loss.koleo import koleo_loss
 from midnight.ssl.loss.sinkhorn import sinkhorn
-from midnight.ssl.network import build_student, teacher_of
+from midnight.ssl.model.network import build_student, teacher_of
 from midnight.ssl.step import Batch, compute_losses
 from tests.ssl.tiny import tiny_recipe
 

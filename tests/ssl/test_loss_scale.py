@@ -6,7 +6,7 @@ import torch
 
 from midnight.ssl import loss_scale, runtime
 from midnight.ssl.loss_scale import FIRST, LARGEST, LossScale
-from midnight.ssl.network import build_student
+from midnight.ssl.model.network import build_student
 from tests.ssl.test_trainer import StopError, assert_same, curves, stopping_at, weights
 from tests.ssl.tiny import tiny_recipe, train_tiny
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from midnight.config import Optimizer
-from midnight.ssl.network import Network, build_student
+from midnight.ssl.model.network import Network, build_student
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients, layer_of, parameter_groups
 from midnight.ssl.schedules import Values
 from tests.ssl.tiny import tiny_recipe

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.masking import step_masks
-from midnight.ssl.network import Network, build_student, teacher_of, update_teacher
+from midnight.ssl.model.network import Network, build_student, teacher_of, update_teacher
 from midnight.ssl.step import Batch, compute_losses, normalise, prepare, regularize, teacher_targets
 from tests.ssl.tiny import batch_at, tiny_recipe
 

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from midnight.errors import ConfigError, MidnightError
-from midnight.ssl import checkpoint, trainer
+from midnight.ssl import trainer
+from midnight.ssl.checkpoint import checkpoints as checkpoint
+from midnight.ssl.checkpoint.finished import finished_step
 from midnight.ssl.crew import StalledError
-from midnight.ssl.export import load_model
-from midnight.ssl.finished import finished_step
+from midnight.ssl.exports.model_folder import load_model
+from midnight.ssl.launch.signals import StoppedError
 from midnight.ssl.schedules import values_at
-from midnight.ssl.signals import StoppedError
 from midnight.ssl.step import blank, compute_losses
 from midnight.tiles.stream import TileStream, channels_first
 from tests.ssl.tiny import batch_at, loader, tiny_recipe, train_tiny

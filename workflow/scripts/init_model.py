@@ -4,7 +4,7 @@ from midnight.logs import redirect
 
 with redirect(snakemake.log[0]):
     from midnight.config import Recipe, build
-    from midnight.ssl.export import init_model
+    from midnight.ssl.exports.model_folder import init_model
 
     recipe = build(Recipe, snakemake.params.recipe, "recipe")
     init_model(recipe, Path(snakemake.output.weights).parent, snakemake.config.get("data", "real"))

@@ -1,14 +1,14 @@
 from pathlib import Path
 
 from midnight.logs import redirect
-from midnight.ssl.signals import stop_on_signals
+from midnight.ssl.launch.signals import stop_on_signals
 
 # Signals are answered from here on, before all that takes long.
 with redirect(snakemake.log[0]), stop_on_signals():
     from midnight.config import load_config, load_recipe
-    from midnight.ssl.attempts import attempted
-    from midnight.ssl.job import FILE, Job, write_job
-    from midnight.ssl.launch import start
+    from midnight.ssl.launch.attempts import attempted
+    from midnight.ssl.launch.entry import start
+    from midnight.ssl.launch.job import FILE, Job, write_job
 
     config = load_config(snakemake.config, "config")
     run = config.runs[snakemake.wildcards.run]

@@ -15,7 +15,7 @@ from midnight.errors import MidnightError
 from midnight.evaluate.entries import Model
 from midnight.evaluate.fingerprint import hash_folder, hash_state
 from midnight.hashing import hash_file, hash_value
-from midnight.ssl.export import load_model
+from midnight.ssl.exports.model_folder import load_model
 
 STORED = {"float32": torch.float32, "bfloat16": torch.float16}
 """Precision of the forward pass: dtype that embeddings are stored in.

@@ -24,7 +24,7 @@ from midnight.evaluate.images import task_root
 from midnight.evaluate.registry import folder_tasks, is_paper, load_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
 from midnight.evaluate.weights import load_weights
-from midnight.ssl.knn import NEIGHBOURS, balanced_accuracy, knn_predict
+from midnight.ssl.monitor.knn import NEIGHBOURS, balanced_accuracy, knn_predict
 
 SEED = 0
 METHODS = {"knn": f"{NEIGHBOURS} nearest neighbours", "linear": "linear probe"}

@@ -14,7 +14,7 @@ from midnight.evaluate.entries import Model, Task
 from midnight.evaluate.registry import configured_tasks, select_models
 from midnight.evaluate.schedule import protocol_problems
 from midnight.paths import Layout
-from midnight.ssl.init_file import init_file, recorded
+from midnight.ssl.checkpoint.init_file import init_file, recorded
 
 Value = TypeVar("Value")
 
@@ -134,7 +134,7 @@ def _init_files(config: Config, recipes: Mapping[str, Recipe]) -> Iterator[str]:
 
 
 def _init_problems(path: Path, recipe: Recipe) -> Iterator[str]:
-    from midnight.ssl.weights import misfit  # imports torch: only where a new run starts from a file
+    from midnight.ssl.model.weights import misfit  # imports torch: only where a new run starts from a file
 
     try:
         if problem := misfit(path, recipe.backbone, recipe.crops.global_size):

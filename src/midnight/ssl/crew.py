@@ -26,8 +26,8 @@ from midnight.children import obey_parent_only, signals_held
 from midnight.errors import MidnightError
 from midnight.logs import warn
 from midnight.reading import Slot, tell_in
+from midnight.ssl.launch.signals import StoppedError
 from midnight.ssl.mounts import mount_of, state_of
-from midnight.ssl.signals import StoppedError
 from midnight.tiles.stream import TileStream, channels_first
 
 log = logging.getLogger(__name__)

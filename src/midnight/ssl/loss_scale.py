@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from midnight.config import choose
-from midnight.ssl.network import Network
+from midnight.ssl.model.network import Network
 from midnight.ssl.sharding import local_part
 
 log = logging.getLogger(__name__)

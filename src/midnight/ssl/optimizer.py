@@ -8,7 +8,7 @@ from torch import nn
 
 from midnight.config import Optimizer
 from midnight.ssl import distributed
-from midnight.ssl.network import Network
+from midnight.ssl.model.network import Network
 from midnight.ssl.schedules import Values
 
 TOKENS = ("_token", "pos_embed")

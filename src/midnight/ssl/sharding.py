@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor
 from midnight.config import Recipe
 from midnight.errors import ConfigError
 from midnight.ssl import distributed
-from midnight.ssl.network import Network, build_student
-from midnight.ssl.shards import fill
+from midnight.ssl.checkpoint.pieces import fill
+from midnight.ssl.model.network import Network, build_student
 
 
 def shard(network: Network, device: torch.device) -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from midnight.config import Crops, Loss, Recipe, choose
-from midnight.ssl.backbone import Features
 from midnight.ssl.loss.dino import dino_loss
 from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.loss.koleo import koleo_loss
 from midnight.ssl.loss.sinkhorn import sinkhorn
-from midnight.ssl.network import Network
+from midnight.ssl.model.backbone import Features
+from midnight.ssl.model.network import Network
 
 
 @dataclass(frozen=True)

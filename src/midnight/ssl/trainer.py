@@ -26,31 +26,31 @@ from midnight.config import Mlflow, Recipe
 from midnight.errors import MidnightError
 from midnight.logs import warn
 from midnight.ssl import distributed, runtime
-from midnight.ssl.aside import CHECKPOINTS
-from midnight.ssl.checkpoint import Checkpoint, Checkpoints
+from midnight.ssl.checkpoint.aside import CHECKPOINTS
+from midnight.ssl.checkpoint.checkpoints import Checkpoint, Checkpoints
+from midnight.ssl.checkpoint.finished import keep
+from midnight.ssl.checkpoint.foresight import foresee
+from midnight.ssl.checkpoint.identity import run_config
+from midnight.ssl.checkpoint.init_file import init_file
+from midnight.ssl.checkpoint.run_key import SEGMENTS, run_key
 from midnight.ssl.crew import StalledError
-from midnight.ssl.export import HEADS, export_teacher, of_heads, save_weights
-from midnight.ssl.finished import keep
-from midnight.ssl.float8 import use_float8
-from midnight.ssl.foresight import foresee
-from midnight.ssl.identity import run_config
-from midnight.ssl.init_file import init_file
+from midnight.ssl.exports.model_folder import HEADS, export_teacher, of_heads, save_weights
+from midnight.ssl.launch.signals import StoppedByOtherError, StoppedError, StopRequest, stop_on_signals
 from midnight.ssl.loader import Loader, tile_loader, tile_source
 from midnight.ssl.loss_scale import LossScale
 from midnight.ssl.masking import step_masks
-from midnight.ssl.metrics import METRICS, MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
-from midnight.ssl.network import build_student, teacher_of, update_teacher
+from midnight.ssl.model.float8 import use_float8
+from midnight.ssl.model.network import build_student, teacher_of, update_teacher
+from midnight.ssl.model.weights import initialise, load_heads
+from midnight.ssl.monitor.metrics import METRICS, MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
+from midnight.ssl.monitor.outcome import read_records, stayed_flat
+from midnight.ssl.monitor.probe import Probe, open_probe
+from midnight.ssl.monitor.samples import CropSamples
+from midnight.ssl.monitor.tracking import Tracker
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients
-from midnight.ssl.outcome import read_records, stayed_flat
-from midnight.ssl.probe import Probe, open_probe
-from midnight.ssl.run_key import SEGMENTS, run_key
-from midnight.ssl.samples import CropSamples
 from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
-from midnight.ssl.signals import StoppedByOtherError, StoppedError, StopRequest, stop_on_signals
 from midnight.ssl.step import Losses, blank, compute_losses, prepare
-from midnight.ssl.tracking import Tracker
-from midnight.ssl.weights import initialise, load_heads
 from midnight.tiles.device import DeviceAugment
 from midnight.tiles.folders.listing import is_tile_list
 from midnight.tiles.quarantine import FILE as QUARANTINED

@@ -12,10 +12,10 @@ from midnight.evaluate.entries import Model
 from midnight.evaluate.weights import load_weights
 from midnight.evaluate.weights.checkpoint import export_checkpoint
 from midnight.ssl import distributed
-from midnight.ssl.export import export_teacher
-from midnight.ssl.job import Job, write_job
-from midnight.ssl.network import Network, build_student
-from midnight.ssl.shards import own_pieces, write_shard
+from midnight.ssl.checkpoint.pieces import own_pieces, write_shard
+from midnight.ssl.exports.model_folder import export_teacher
+from midnight.ssl.launch.job import Job, write_job
+from midnight.ssl.model.network import Network, build_student
 
 
 def make_checkpoint(run: Path) -> tuple[Path, Network]:

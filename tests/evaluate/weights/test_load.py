@@ -13,7 +13,7 @@ from midnight.errors import MidnightError
 from midnight.evaluate.encoder import load_encoder
 from midnight.evaluate.entries import Model
 from midnight.evaluate.weights import load_weights
-from midnight.ssl.export import load_model
+from midnight.ssl.exports.model_folder import load_model
 from midnight.ssl.exports.to_hf import write_hf
 from midnight.ssl.exports.to_timm import write_timm
 from tests.evaluate.weights.published import (

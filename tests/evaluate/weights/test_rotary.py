@@ -16,7 +16,7 @@ from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.encoder import load_encoder
 from midnight.evaluate.entries import Model
 from midnight.evaluate.weights import load_weights
-from midnight.ssl.backbone import build_vit
+from midnight.ssl.model.backbone import build_vit
 
 ARCH = "vit_tiny_patch16_dinov3_qkvb"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

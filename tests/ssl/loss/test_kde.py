@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from midnight.ssl.loss.kde import kde_loss
-from midnight.ssl.metrics import mean_cosine
+from midnight.ssl.monitor.metrics import mean_cosine
 
 
 @pytest.mark.parametrize(("count", "dim", "kappa"), [(2, 3, 5.0), (17, 8, 5.0), (64, 128, 1.0), (9, 4, 40.0)])

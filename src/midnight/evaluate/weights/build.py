@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from midnight.errors import MidnightError
 from midnight.evaluate.weights.facts import HEADS, Facts, shape_of
-from midnight.ssl.weights import describe_misfit
+from midnight.ssl.model.weights import describe_misfit
 
 SEED = 0
 """Of random inits."""

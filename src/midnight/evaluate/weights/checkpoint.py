@@ -21,11 +21,11 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
         MidnightError: the folder is no checkpoint of a run of this project.
     """
     from midnight.config import read_yaml
-    from midnight.ssl.backbone import build_vit
-    from midnight.ssl.export import HEADS, export_teacher, of_heads, save_weights
-    from midnight.ssl.job import FILE, read_job
-    from midnight.ssl.run_key import SEGMENTS
-    from midnight.ssl.shards import Shards
+    from midnight.ssl.checkpoint.pieces import Shards
+    from midnight.ssl.checkpoint.run_key import SEGMENTS
+    from midnight.ssl.exports.model_folder import HEADS, export_teacher, of_heads, save_weights
+    from midnight.ssl.launch.job import FILE, read_job
+    from midnight.ssl.model.backbone import build_vit
 
     job_folder = checkpoint.resolve().parents[1]
     job = read_job(job_folder / FILE)

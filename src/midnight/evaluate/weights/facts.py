@@ -122,7 +122,7 @@ def shape_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of timm's VisionTransformer that tensors show by their names and shapes; heads are not.
 
     Args:
-        state: weights by timm's names, see `midnight.ssl.weights.to_timm`.
+        state: weights by timm's names, see `midnight.ssl.model.weights.to_timm`.
 
     Raises:
         MidnightError: it is no plain vision transformer with a CLS token.

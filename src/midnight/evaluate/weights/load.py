@@ -20,9 +20,9 @@ from midnight.evaluate.weights.facts import Triple, read_facts
 from midnight.evaluate.weights.places import find_files, is_checkpoint, is_export
 from midnight.evaluate.weights.rotary import build_rotary, is_rotary
 from midnight.hashing import hash_file, hash_value
-from midnight.ssl.export import load_model
-from midnight.ssl.weight_files import State, read_weights
-from midnight.ssl.weights import to_timm
+from midnight.ssl.exports.model_folder import load_model
+from midnight.ssl.model.weight_files import State, read_weights
+from midnight.ssl.model.weights import to_timm
 
 ViT = VisionTransformer | Eva
 USUAL = 224

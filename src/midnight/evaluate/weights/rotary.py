@@ -13,7 +13,7 @@ from torch import Tensor
 
 from midnight.errors import MidnightError
 from midnight.evaluate.weights.build import SEED
-from midnight.ssl.weights import describe_misfit
+from midnight.ssl.model.weights import describe_misfit
 
 
 def is_rotary(state: Mapping[str, Tensor]) -> bool:

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from midnight.config import read_yaml
 from midnight.report.figures import style
 from midnight.report.scores import finite
-from midnight.ssl.run_key import SEGMENTS
-from midnight.ssl.segments import told
+from midnight.ssl.checkpoint.run_key import SEGMENTS
+from midnight.ssl.checkpoint.segments import told
 
 MAX_POINTS = 400
 FEW = 20

@@ -23,7 +23,7 @@ def patch_tokens(folder: Path, images: np.ndarray, size: int | None = None) -> n
     """
     import torch
 
-    from midnight.ssl.export import load_model
+    from midnight.ssl.exports.model_folder import load_model
 
     loaded, card = load_model(folder)
     model: Any = loaded.eval()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from midnight.config import Recipe
 from midnight.ssl.budget.shape import Shape
-from midnight.ssl.residual import kept_count
+from midnight.ssl.model.residual import kept_count
 
 
 @dataclass(frozen=True)

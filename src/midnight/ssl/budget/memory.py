@@ -13,7 +13,7 @@ from midnight.config import Recipe, choose
 from midnight.ssl.budget.flops import crop_groups, hidden_patches
 from midnight.ssl.budget.shape import Shape
 from midnight.ssl.loss.cross_entropy import CHUNK
-from midnight.ssl.residual import kept_count
+from midnight.ssl.model.residual import kept_count
 
 RESERVE = 4e9
 """CUDA's context, NCCL's buffers, cuBLAS's workspaces and the allocator's gaps [our choice]."""

@@ -10,8 +10,8 @@ from torch import nn
 
 from midnight.config import Recipe
 from midnight.errors import MidnightError
-from midnight.ssl.heads import DINOHead
-from midnight.ssl.network import build_student
+from midnight.ssl.model.heads import DINOHead
+from midnight.ssl.model.network import build_student
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from timm.models import VisionTransformer
 from midnight.config.load import read_yaml
 from midnight.errors import MidnightError
 from midnight.outputs import signed_folder
-from midnight.ssl.export import load_model
+from midnight.ssl.exports.model_folder import load_model
 from midnight.ssl.exports.readme import Result, loading_lines, upload_line, write_readme
 from midnight.ssl.exports.to_eva import write_eva
 from midnight.ssl.exports.to_hf import write_hf

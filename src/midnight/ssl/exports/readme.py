@@ -10,8 +10,8 @@ import yaml
 
 from midnight.atomic import write_text
 from midnight.config.pipeline import is_generated
-from midnight.ssl.run_key import SEGMENTS
-from midnight.ssl.segments import told
+from midnight.ssl.checkpoint.run_key import SEGMENTS
+from midnight.ssl.checkpoint.segments import told
 
 FILE = "README.md"
 LIBRARIES = {"timm": "timm", "hf": "transformers", "eva": "kaiko-eva"}

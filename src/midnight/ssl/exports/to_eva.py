@@ -7,7 +7,7 @@ import yaml
 from timm.models import VisionTransformer
 
 from midnight.atomic import write_text
-from midnight.ssl.export import save_weights
+from midnight.ssl.exports.model_folder import save_weights
 
 WEIGHTS = "model.safetensors"
 TRANSFORMS = {"classification": "ExtractCLSFeatures", "segmentation": "ExtractPatchFeatures"}

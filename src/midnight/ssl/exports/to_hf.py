@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from midnight.atomic import write_json
 from midnight.errors import MidnightError
-from midnight.ssl.export import HEADS, save_weights
-from midnight.ssl.weight_files import State, read_weights
+from midnight.ssl.exports.model_folder import HEADS, save_weights
+from midnight.ssl.model.weight_files import State, read_weights
 
 BLOCK_NAMES = {
     "norm1": "norm1",

@@ -6,7 +6,7 @@ from typing import Any
 from timm.models import VisionTransformer
 
 from midnight.atomic import write_json
-from midnight.ssl.export import save_weights
+from midnight.ssl.exports.model_folder import save_weights
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

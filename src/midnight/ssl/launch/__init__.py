@@ -1,0 +1,1 @@
+"""How training is started: one process or many, signals, attempts of the workflow."""
