@@ -24,6 +24,7 @@ include: "rules/prepare.smk"
 include: "rules/evaluate.smk"
 include: "rules/features.smk"
 include: "rules/ablations.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/summary.smk"
 

@@ -39,5 +39,8 @@ def test_slides_that_are_elsewhere_are_told_before_anything_is_trained(
 
 def test_every_recipe_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = load_script("label_free", monkeypatch)
-    for change in bench.RECIPES.values():
-        load_recipe("demo", merge(merge(bench.COMMON, bench.QUICK), change))
+    recipes = [
+        load_recipe("demo", merge(merge(bench.COMMON, bench.QUICK), change)) for change in bench.RECIPES.values()
+    ]
+    assert all(recipe.training.keep_every == recipe.training.probe_every == 2 for recipe in recipes)
+    assert all(one != other for number, one in enumerate(recipes) for other in recipes[:number])

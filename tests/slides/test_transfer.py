@@ -27,7 +27,10 @@ def test_every_window_must_bring_its_share() -> None:
 
 
 def test_a_short_window_is_not_judged_and_no_rate_is_no_limit() -> None:
-    Pace(least=1e9, window=10.0).add(1, 9.9)
+    pace = Pace(least=1e9, window=10.0)
+    pace.add(1, 9.9)
+    with pytest.raises(TransientError, match="less than the least rate"):
+        pace.add(0, 0.1)
     Pace(least=0.0, window=10.0).add(0, 1e6)
 
 

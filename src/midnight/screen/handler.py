@@ -114,7 +114,7 @@ class LogHandler(LogHandlerBase):
                 self._show_status()
         except BrokenPipeError:
             raise
-        except Exception:
+        except Exception:  # as every handler of logging: the traceback is shown, and the jobs go on
             self.handleError(record)
 
     def close(self) -> None:

@@ -34,13 +34,14 @@ def read_slide_file(path: Path) -> SlideFile | None:
     import pydicom  # half a second, which no run without DICOM should wait for
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    unreadable = (InvalidDicomError, BytesLengthException, OSError, ValueError, TypeError, KeyError, struct.error)
+    # What pydicom raises for files that are cut short or are something else.
+    damaged = (InvalidDicomError, BytesLengthException, AttributeError, NotImplementedError, KeyError, struct.error)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values of elements that don't matter here
             found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
             sop_class, series, kinds, columns, rows = (found.get(tag) for tag in TAGS)
-    except (*unreadable, AttributeError, NotImplementedError):
+    except (*damaged, OSError, ValueError, TypeError):
         return None
     # The size comes last: where it is there, no value before it was cut short.
     if sop_class != WHOLE_SLIDE or None in (series, kinds, columns, rows) or isinstance(kinds, str) or len(kinds) < 3:
