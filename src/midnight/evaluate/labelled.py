@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from midnight.errors import MidnightError
 from midnight.evaluate.prepare.files import scan
 from midnight.hashing import hash_value
+from midnight.tiles.folders.look import EXTENSIONS
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 ROLES = {
     "train": "train",
     "training": "train",

@@ -20,11 +20,10 @@ from tqdm import tqdm
 
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
-from midnight.tiles.folders.look import walk
+from midnight.tiles.folders.look import EXTENSIONS, walk
 from midnight.tiles.shards.codec import decode
 
 SUFFIX = ".tiles.parquet"
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 ARCHIVE, COMPRESSED = ".tar", (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COLUMNS = {"file": pa.string(), "offset": pa.int64(), "bytes": pa.int64(), "width": pa.int32(), "height": pa.int32()}
 SCHEMA = pa.schema([*COLUMNS.items(), ("crc", pa.uint32())])

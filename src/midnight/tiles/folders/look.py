@@ -7,6 +7,9 @@ from pathlib import Path
 from midnight.errors import MidnightError
 from midnight.hashing import hash_value
 
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Of images that are read, in lower case."""
+
 
 def look(root: Path) -> str:
     """Hash of the names, sizes (bytes) and times (ns) of all files: changes when the folder may have.
