@@ -43,7 +43,7 @@ test: setup-dev  ## the test suite
 NUMERICAL := tests/test_native.py tests/evaluate/test_hest.py tests/evaluate/test_perturb.py tests/report/test_statistics.py \
 	$(addprefix tests/tiles/test_,area.py colour.py crops.py hsv_filter.py jpeg.py resample.py stain.py views.py device.py) \
 	tests/ssl/loss $(addprefix tests/ssl/,test_optimizer.py test_step.py monitor/test_metrics.py) \
-	$(addprefix tests/ssl/model/test_,packing.py residual.py network.py)
+	$(addprefix tests/ssl/model/test_,packing.py residual.py network.py fused.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES=X86_V4 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	ONEDNN_MAX_CPU_ISA=AVX2
 SSE := OPENBLAS_CORETYPE=Prescott NPY_DISABLE_CPU_FEATURES="X86_V4 X86_V3" ATEN_CPU_CAPABILITY=default \

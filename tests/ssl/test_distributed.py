@@ -13,7 +13,7 @@ from midnight.ssl import distributed
 from midnight.ssl.loss.centering import Centre
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.loss.koleo import koleo_loss
-from midnight.ssl.loss.sinkhorn import sinkhorn
+from midnight.ssl.loss.sinkhorn import scaled_sinkhorn, sinkhorn
 from midnight.ssl.model.network import build_student, teacher_of
 from midnight.ssl.step import Batch, compute_losses
 from tests.ssl.tiny import tiny_recipe
@@ -41,6 +41,10 @@ def measure(rank: int, world: int) -> dict[str, torch.Tensor]:
     # 4 of 12 rows go to rank 0 and 8 to rank 1: processes may bring different numbers of hidden patches.
     logits = data["logits"] if world == 1 else data["logits"].split([4, 8])[rank]
     out = {"targets": sinkhorn(logits, 0.07), "kde": kde_loss(rows, 5.0, gather=True)}
+    out["scaled"] = scaled_sinkhorn(logits, 0.07).dense()
+    started = torch.full((3,), float(rank + 1))
+    distributed.same_everywhere([started])
+    out["started"] = started
     out["koleo"] = koleo_loss(rows, gather=True)
     out["centre"] = moved(share(data["logits"], rank, world))
     (out["kde"] + out["koleo"]).backward()
@@ -96,6 +100,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_targets_are_those_of_all_rows_together(results: list[dict[str, Any]]) -> None:
     together = torch.cat([result["targets"] for result in results])
     torch.testing.assert_close(together, measure(0, 1)["targets"], atol=1e-6, rtol=1e-5)
+
+
+def test_as_scalings_too(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        torch.testing.assert_close(result["scaled"], result["targets"], atol=1e-6, rtol=1e-5)
+
+
+def test_all_start_with_the_first_ones_tensors(results: list[dict[str, Any]]) -> None:
+    assert [result["started"].tolist() for result in results] == [[1.0] * 3] * WORLD
 
 
 def test_a_centre_follows_all_rows(results: list[dict[str, Any]]) -> None:

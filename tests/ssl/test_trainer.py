@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from midnight.errors import ConfigError, MidnightError
-from midnight.ssl import trainer
+from midnight.ssl import trainer, update
 from midnight.ssl.checkpoint import checkpoints as checkpoint
 from midnight.ssl.checkpoint.finished import finished_step
 from midnight.ssl.crew import StalledError
@@ -381,7 +381,7 @@ def test_accumulated_gradients_are_the_mean_of_their_micro_batches(
     """Also of the last ones, which may be fewer; as they come to the clipping."""
     parts: list[list[Tensor]] = []
     compared: list[int] = []
-    clip = trainer.clip_gradients
+    clip = update.clip_gradients
 
     def losses(student: Any, *arguments: Any) -> Any:
         made = compute_losses(student, *arguments)
@@ -400,7 +400,7 @@ def test_accumulated_gradients_are_the_mean_of_their_micro_batches(
         return clip(student, limit)
 
     monkeypatch.setattr(trainer, "compute_losses", losses)
-    monkeypatch.setattr(trainer, "clip_gradients", clipped)
+    monkeypatch.setattr(update, "clip_gradients", clipped)
     train_tiny(tmp_path / "run", tiny_recipe(training={"iterations": iterations}))
     assert compared == groups
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from midnight.config import Mlflow, Recipe, build, merge
-from midnight.ssl.trainer import train
 
 VALUES: dict[str, Any] = {
     "name": "tiny",
@@ -55,5 +54,7 @@ def loader(start: int) -> Iterator[Mapping[str, Tensor]]:
 
 
 def train_tiny(output: Path, recipe: Recipe | None = None, batches: Any = loader, **arguments: Any) -> None:
+    from midnight.ssl.trainer import train  # which needs OpenSlide; a recipe alone does not
+
     values = {"cohorts": {}, "init_from": None, "mlflow": OFF, "tracking_dir": output.parent, "data": "demo"}
     train(recipe or tiny_recipe(), output=output, loader=batches, **(values | arguments))

@@ -46,6 +46,13 @@ def all_max(value: Tensor) -> Tensor:
     return value
 
 
+def same_everywhere(values: Iterable[Tensor]) -> None:
+    """Give all processes the first one's tensors, in place: those that each has made may differ in the last bit."""
+    if active():
+        for value in values:
+            dist.broadcast(value, src=0)
+
+
 def gather(rows: Tensor) -> Tensor:
     """Rows [N, D] of all processes as [world · N, D], in order of rank; gradients flow back to each.
 

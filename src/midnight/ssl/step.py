@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from midnight.config import Crops, Loss, Recipe, choose
+from midnight.sending import per_channel, send
+from midnight.ssl.kernels.prototypes import ScaledTargets
 from midnight.ssl.loss.dino import dino_loss
 from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
 from midnight.ssl.loss.kde import kde_loss
 from midnight.ssl.loss.koleo import koleo_loss
-from midnight.ssl.loss.sinkhorn import sinkhorn
-from midnight.ssl.model.backbone import Features
+from midnight.ssl.loss.sinkhorn import scaled_sinkhorn, sinkhorn
 from midnight.ssl.model.network import Network
 
 
@@ -38,10 +39,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Targets:
-    """The teacher's: dino [2, B, K] and ibot [M, K] probabilities, and its CLS embeddings [2·B, D]."""
+    """The teacher's: dino [2, B, K] and ibot [M, K] probabilities (those on a GPU as scalings of logits), and its CLS
+
+    embeddings [2·B, D].
+    """
 
     dino: Tensor
-    ibot: Tensor
+    ibot: Tensor | ScaledTargets
     cls: Tensor
 
 
@@ -57,12 +61,6 @@ class Losses:
     targets: Targets
 
 
-@functools.lru_cache(maxsize=16)
-def _statistics(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Values per channel [1, 3, 1, 1] on the device, kept: each copy there would wait for it."""
-    return torch.tensor(values, device=device).view(1, 3, 1, 1)
-
-
 def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
     """Crops [B, V, 3, H, W] as normalised float32 [V·B, 3, H, W] on `device`, all first views first.
 
@@ -71,7 +69,7 @@ def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
     flat = crops.to(device, non_blocking=True).transpose(0, 1).flatten(0, 1)
     if flat.is_floating_point():
         return flat
-    return (flat.float() / 255 - _statistics(config.mean, device)) / _statistics(config.std, device)
+    return (flat.float() / 255 - per_channel(tuple(config.mean), device)) / per_channel(tuple(config.std), device)
 
 
 def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: torch.device) -> Batch:
@@ -87,8 +85,8 @@ def prepare(raw: Mapping[str, Tensor], masks: Tensor, config: Crops, device: tor
     return Batch(
         normalise(raw["global_crops"], config, device),
         normalise(local, config, device) if local.shape[1] else None,
-        _send(masks, device),
-        _send(hidden_rows(masks), device),
+        send(masks, device),
+        send(hidden_rows(masks), device),
     )
 
 
@@ -101,31 +99,23 @@ def blank(recipe: Recipe) -> dict[str, Tensor]:
     return {name: torch.zeros(count, n, 3, s, s, dtype=torch.uint8) for name, (n, s) in shapes.items()}
 
 
-def _send(values: Tensor, device: torch.device) -> Tensor:
-    """Small values on the device, without waiting for it: from pinned memory where that is a GPU."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
-
-
-def _hidden_patches(features: Features, hidden: Tensor) -> Tensor:
-    """Embeddings [M, D] of the hidden patches."""
-    return features.patches.flatten(0, 1).index_select(0, hidden)
-
-
 @torch.no_grad()
 def teacher_targets(teacher: Network, batch: Batch, temperature: float, iterations: int) -> Targets:
     """What the student shall predict, of the CLS tokens and of the hidden patches.
 
     By Sinkhorn–Knopp over those of all ranks or, of a teacher with centres, by softmax less the centre.
     """
-    features = teacher.backbone(batch.global_crops)
-    tokens = teacher.dino_head(features.cls)
-    patches = teacher.ibot_head(_hidden_patches(features, batch.rows))
+    (cls,), hidden = teacher.backbone(batch.global_crops, hidden=batch.rows)
+    tokens, patches = teacher.dino_head(cls), teacher.ibot_head(hidden)
+    ibot: Tensor | ScaledTargets
     if teacher.centres is not None:
         dino = teacher.centres.dino.targets(tokens, temperature)
         ibot = teacher.centres.ibot.targets(patches, temperature)
     else:
-        dino, ibot = (sinkhorn(logits, temperature, iterations) for logits in (tokens, patches))
-    return Targets(dino.unflatten(0, (2, -1)), ibot, features.cls)
+        dino = sinkhorn(tokens, temperature, iterations)
+        scaled = patches.is_cuda
+        ibot = (scaled_sinkhorn if scaled else sinkhorn)(patches, temperature, iterations)
+    return Targets(dino.unflatten(0, (2, -1)), ibot, cls)
 
 
 REGULARIZERS: dict[str, Callable[[Tensor, Loss], Tensor]] = {
@@ -157,13 +147,11 @@ def compute_losses(
     """
     targets = teacher_targets(teacher, batch, teacher_temperature, config.sinkhorn_iterations)
     crops = [batch.global_crops] if batch.local_crops is None else [batch.global_crops, batch.local_crops]
-    seen, *others = student.backbone(crops, batch.masks)
-    tokens = torch.cat([seen.cls, *(features.cls for features in others)])
-    logits = student.dino_head(tokens).unflatten(0, (-1, targets.dino.shape[1]))
+    cls, hidden = student.backbone(crops, batch.masks, hidden=batch.rows)
+    logits = student.dino_head(torch.cat(cls)).unflatten(0, (-1, targets.dino.shape[1]))
     dino = dino_loss(logits, targets.dino, config.student_temperature)
-    patches = student.ibot_head(_hidden_patches(seen, batch.rows))
-    ibot = ibot_loss(patches, targets.ibot, batch.masks, config.student_temperature, batch.rows)
-    regularizer = regularize(seen.cls, config)
+    ibot = ibot_loss(student.ibot_head(hidden), targets.ibot, batch.masks, config.student_temperature, batch.rows)
+    regularizer = regularize(cls[0], config)
     # DINOv2 divides by its terms and counts one of a local crop at least: of 3 where there are 2.
     scale = 2 / 3 if batch.local_crops is None else 1.0
     total = scale * config.dino * dino + config.ibot * ibot + config.regularizer_weight * regularizer

@@ -40,17 +40,18 @@ from midnight.ssl.loader import Loader, tile_loader, tile_source
 from midnight.ssl.loss_scale import LossScale
 from midnight.ssl.masking import step_masks
 from midnight.ssl.model.float8 import use_float8
-from midnight.ssl.model.network import build_student, teacher_of, update_teacher
+from midnight.ssl.model.network import build_student, teacher_of
 from midnight.ssl.model.weights import initialise, load_heads
 from midnight.ssl.monitor.metrics import METRICS, MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
 from midnight.ssl.monitor.outcome import read_records, stayed_flat
 from midnight.ssl.monitor.probe import Probe, open_probe
 from midnight.ssl.monitor.samples import CropSamples
 from midnight.ssl.monitor.tracking import Tracker
-from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients
+from midnight.ssl.optimizer import build_optimizer
 from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
 from midnight.ssl.step import Losses, blank, compute_losses, prepare
+from midnight.ssl.update import update_of
 from midnight.tiles.device import DeviceAugment
 from midnight.tiles.folders.listing import is_tile_list
 from midnight.tiles.quarantine import FILE as QUARANTINED
@@ -152,6 +153,7 @@ class Trainer:
         self.seconds = 0.0
         self.logged = 0, 0.0  # step and clock of the last line of metrics
         self.samples: CropSamples | None = None
+        self.ahead: tuple[int, Tensor] | None = None  # the next micro-step, and its masks
         # as all processes agreed at the last optimizer step
         self.told_to_stop = self.writing = self.abandoned = False
         self.ending: MidnightError | None = None  # why this process has no more batches
@@ -162,6 +164,8 @@ class Trainer:
             load_heads(self.student, init_from)
         self.teacher = teacher_of(self.student, recipe.loss).to(device)
         self.student.to(device).train()
+        if saved is None:
+            distributed.same_everywhere([*self.student.state_dict().values(), *self.teacher.state_dict().values()])
         if training.sharded:
             shard(self.student, device)
             shard(self.teacher, device)
@@ -169,6 +173,7 @@ class Trainer:
         if saved is not None:
             self._restore(saved)
             self._check_length()
+        self.update = update_of(self.student, self.teacher, self.optimizer, recipe.optimizer)
         self.stepped = self.saved = self.step  # micro-steps done at the last optimizer step, at the last checkpoint
 
     def _check_length(self) -> None:
@@ -226,13 +231,15 @@ class Trainer:
             raw = self.augment(raw["tiles"].to(self.device, non_blocking=True), raw["index"])
         if self.samples is not None and self.ending is None:
             self.samples.look(raw, self.step)
-        batch = prepare(raw, self._masks(len(raw["global_crops"])), recipe.crops, self.device)
+        tiles = len(raw["global_crops"])
+        batch = prepare(raw, self._masks(tiles), recipe.crops, self.device)
         with runtime.autocast(self.device, recipe.training):
             losses = compute_losses(self.student, self.teacher, batch, values.teacher_temperature, recipe.loss)
         # Only noted: to ask for it here would hold up the device, and all processes, once per micro-step.
         self.unhealthy += ~torch.isfinite(losses.total.detach())
         synchronise_gradients(self.student, self._at_boundary(self.step + 1))
         self.scale.up(losses.total / self._accumulated()).backward()
+        self.ahead = self.step + 1, self._draw_masks(tiles, self.step + 1)  # while a GPU is still at work
         return losses
 
     def optimizer_step(self, values: Values) -> float:
@@ -246,13 +253,11 @@ class Trainer:
         """
         distributed.average_gradients(self.student)
         self.scale.down(self.student)
-        norm = self._agree(clip_gradients(self.student, self.recipe.optimizer.clip_grad))
+        norm = self._agree(self.update.clip(values))
         if self.abandoned:
             return norm
         if math.isfinite(norm):
-            apply_schedule(self.optimizer, values)
-            self.optimizer.step()
-            update_teacher(self.student, self.teacher, values.momentum)
+            self.update.apply(values)
             self.scale.step_made()
             self.consecutive = 0
         else:
@@ -419,9 +424,14 @@ class Trainer:
         )
 
     def _masks(self, tiles: int) -> Tensor:
+        if self.ahead is not None and self.ahead[0] == self.step and len(self.ahead[1]) == 2 * tiles:
+            return self.ahead[1]
+        return self._draw_masks(tiles, self.step)
+
+    def _draw_masks(self, tiles: int, step: int) -> Tensor:
         loss, side = self.recipe.loss, self.recipe.crops.global_size // self.student.backbone.patch_size
         rank, grid = distributed.rank(), (side, side)
-        masks = step_masks(self.recipe.seed, rank, self.step, 2 * tiles, grid, loss.mask_probability, loss.mask_ratio)
+        masks = step_masks(self.recipe.seed, rank, step, 2 * tiles, grid, loss.mask_probability, loss.mask_ratio)
         return torch.from_numpy(masks)
 
     def _batches(self, loader: Loader) -> Generator[Mapping[str, Tensor], None, None]:

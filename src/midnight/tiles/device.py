@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from midnight.config.recipe import Crops
+from midnight.sending import per_channel, send
 from midnight.tiles.axis_map import BLUR_RADIUS
 from midnight.tiles.rng import Generators, Purpose
 from midnight.tiles.stain import StainShift, draw_shift
@@ -38,19 +39,15 @@ def stack(draws: list[Draws], device: torch.device) -> DeviceDraws:
     """The draws of several tiles, floats as float32, on `device`."""
     arrays = (np.stack([getattr(one, field.name) for one in draws]) for field in fields(DeviceDraws))
     tensors = (torch.from_numpy(array) for array in arrays)
-    return DeviceDraws(
-        *(
-            (tensor.float() if tensor.is_floating_point() else tensor).to(device, non_blocking=True)
-            for tensor in tensors
-        )
-    )
+    return DeviceDraws(*(send(tensor.float() if tensor.is_floating_point() else tensor, device) for tensor in tensors))
 
 
 def shift_stains(tiles: Tensor, shifts: list[StainShift]) -> Tensor:
     """Shifted stains of tiles [B, 3, h, w], levels 0-255 as floats, not rounded."""
     maps = [shift.affine() for shift in shifts]
-    matrix = torch.from_numpy(np.stack([one for one, _ in maps])).to(tiles)
-    offset = torch.from_numpy(np.stack([one for _, one in maps])).to(tiles)
+    matrix, offset = (
+        send(torch.from_numpy(np.stack(parts)).to(tiles.dtype), tiles.device) for parts in zip(*maps, strict=True)
+    )
     density = -torch.log((tiles.flatten(2) + 1) / 256)
     moved = torch.baddbmm(offset[:, :, None], matrix.transpose(1, 2), density)
     return (256 * torch.exp(-moved) - 1).clamp_(0, 255).view_as(tiles)
@@ -172,7 +169,5 @@ class DeviceAugment:
 
     def _views(self, pixels: Tensor, draws: DeviceDraws, size: int) -> Tensor:
         images = photometric(resample(pixels, draws, size), draws) / 255
-        mean, std = (
-            torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (self._crops.mean, self._crops.std)
-        )
+        mean, std = (per_channel(tuple(values), pixels.device) for values in (self._crops.mean, self._crops.std))
         return (images - mean) / std

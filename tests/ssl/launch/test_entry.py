@@ -8,11 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from midnight.errors import ConfigError, MidnightError
+from midnight.ssl import runtime
 from midnight.ssl.checkpoint.pieces import Shards
-from midnight.ssl.launch.entry import check_machine, place, start
+from midnight.ssl.launch.entry import check_machine, place, process_group, start
 from midnight.ssl.launch.job import read_job
 from midnight.ssl.launch.processes import _judge
 from midnight.ssl.launch.signals import StoppedError
@@ -220,3 +222,24 @@ def test_what_statuses_mean() -> None:
         _judge([None, 1], ["disk full", "RuntimeError: connection closed by peer"])
     with pytest.raises(MidnightError, match=r"ended with status \[0, 3\]"):
         _judge([0, 3], [])
+
+
+def test_an_error_on_a_gpu_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nccl's own leaving waits for what the others have begun: up to half an hour, if one has failed."""
+    done: list[str] = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: done.append("met"))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: done.append("left"))
+    monkeypatch.setattr(dist.distributed_c10d, "_abort_process_group", lambda: done.append("aborted"))
+    monkeypatch.setattr(runtime, "pick_device", lambda: torch.device("cpu"))
+    place_of_one = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name in place_of_one:
+        monkeypatch.setenv(name, place_of_one[name])
+    for gpu, ending in ((True, "aborted"), (False, "left")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        with pytest.raises(ValueError, match="broken"), process_group(place_of_one):
+            raise ValueError("broken")
+        assert done == ["met", ending]
+        done.clear()
+    with process_group(place_of_one):
+        pass
+    assert done == ["met", "left"]

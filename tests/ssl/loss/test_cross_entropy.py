@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from midnight.ssl.kernels.prototypes import MatchedTargets, cross_entropy_terms
 from midnight.ssl.loss import cross_entropy as module
-from midnight.ssl.loss.cross_entropy import Pairing, cross_entropy
+from midnight.ssl.loss.cross_entropy import Pairing, _matches, cross_entropy
 from midnight.ssl.loss.dino import dino_loss
+from midnight.ssl.loss.sinkhorn import scaled_sinkhorn, sinkhorn
 
 
 def targets(*shape: int) -> Tensor:
@@ -74,3 +76,30 @@ def test_no_rows() -> None:
     logits = torch.zeros(0, 5, requires_grad=True)
     cross_entropy(logits, torch.zeros(0, 5), 0.1).sum().backward()
     assert logits.grad is not None and logits.grad.shape == (0, 5)
+
+
+@pytest.mark.parametrize("rows", [6, 0])
+def test_targets_as_scalings_are_the_same_targets(rows: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    teacher = torch.randn(rows, 16, generator=generator)
+    student = torch.randn(rows, 16, generator=generator)
+    scaled = scaled_sinkhorn(teacher, 0.07)
+    torch.testing.assert_close(scaled.dense(), sinkhorn(teacher, 0.07), atol=1e-6, rtol=1e-5)
+    found = []
+    for targets in (scaled, sinkhorn(teacher, 0.07)):
+        logits = student.clone().requires_grad_(True)
+        terms = cross_entropy(logits, targets, 0.1)
+        (terms * torch.arange(rows)).sum().backward()
+        found.append((terms.detach(), logits.grad))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_each_row_is_matched_with_its_pairings_row() -> None:
+    pairings = (Pairing(0, 4, 2), Pairing(2, 0, 3))
+    assert _matches(pairings, torch.device("cpu")).tolist() == [4, 5, 0, 1, 2]
+    generator = torch.Generator().manual_seed(5)
+    student, teacher = torch.randn(5, 12, generator=generator), torch.randn(6, 12, generator=generator).softmax(1)
+    matched = MatchedTargets(teacher, _matches(pairings, student.device))
+    terms, _ = cross_entropy_terms(student, matched, 0.1)
+    torch.testing.assert_close(terms, cross_entropy(student, teacher, 0.1, pairings))

@@ -174,29 +174,51 @@ def test_a_block_takes_unpacked_tokens_as_timms_does() -> None:
     torch.testing.assert_close(block(tokens), Block.forward(block, tokens))
 
 
-@pytest.mark.parametrize("drop_path", [0.0, 0.4])
-def test_xformers_gets_what_block_diagonal_attention_needs(monkeypatch: pytest.MonkeyPatch, drop_path: float) -> None:
-    """Its kernels need a GPU; a stand-in of the same signature computes densely with the mask it is given."""
+def emulate_xformers(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Its kernels need a GPU; a stand-in of the same signature computes densely with the mask it is given.
+
+    Returns:
+        The shapes of its queries, call by call.
+    """
     fmha = pytest.importorskip("xformers.ops.fmha")
-    calls = []
+    calls: list[torch.Size] = []
 
     def dense(q: Tensor, k: Tensor, v: Tensor, attn_bias: Any, p: float) -> Tensor:
         calls.append(q.shape)
         mask = attn_bias.materialize((1, 1, q.shape[1], k.shape[1])).to(q.dtype)
         return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), mask, p).transpose(1, 2)
 
-    model = build(BACKBONES["qk norm"], drop_path)
-    torch.manual_seed(5)
-    expected = run(model)
     ops = ModuleType("xformers.ops")
     ops.memory_efficient_attention, ops.fmha = dense, fmha  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "xformers.ops", ops)
     monkeypatch.setattr("xformers.ops", ops)
+    return calls
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.4])
+def test_xformers_gets_what_block_diagonal_attention_needs(monkeypatch: pytest.MonkeyPatch, drop_path: float) -> None:
+    model = build(BACKBONES["qk norm"], drop_path)
+    torch.manual_seed(5)
+    expected = run(model)
+    calls = emulate_xformers(monkeypatch)
     monkeypatch.setattr(attention, "_use_xformers", lambda x: True)
     torch.manual_seed(5)
     assert_same(run(model), expected)
     tokens = 4 * 17 + 6 * 5 if drop_path == 0 else 2 * 17 + 3 * 5
     assert calls == [(1, tokens, 4, 8)] * 3
+
+
+def test_whether_xformers_works_is_found_out_outside_of_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small backward pass that tells would be counted as the block's: the recomputation then lacks its tensors."""
+    expected = run(build())
+    calls = emulate_xformers(monkeypatch)
+    monkeypatch.setattr(attention, "XFORMERS_ON", {"cpu"})
+    attention.xformers_works.cache_clear()
+    try:
+        assert_same(run(build(checkpointing=True)), expected)
+    finally:
+        attention.xformers_works.cache_clear()
+    assert calls[0] == (1, 3, 1, 8) and len(calls) == 1 + 2 * 3
 
 
 def test_where_xformers_has_no_kernels_torch_does_the_attention(caplog: pytest.LogCaptureFixture) -> None:

@@ -80,7 +80,19 @@ def process_group(environment: Mapping[str, str] | None = None) -> Iterator[None
         raise MidnightError(f"the processes do not meet at {where}: {' '.join(str(error).split())[:300]}") from error
     try:
         yield
-    finally:
+    except BaseException:
+        _leave(gpu)
+        raise
+    dist.destroy_process_group()
+
+
+def _leave(gpu: bool) -> None:
+    """Part from the others after an error, which may wait for this process in nccl, as this one for them: at once."""
+    import torch.distributed as dist
+
+    if gpu:
+        dist.distributed_c10d._abort_process_group()
+    else:
         dist.destroy_process_group()
 
 

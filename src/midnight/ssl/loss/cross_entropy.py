@@ -1,10 +1,18 @@
 """Cross-entropy with soft targets over many prototypes, a chunk of rows at a time."""
 
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+from midnight.ssl.kernels.prototypes import (
+    MatchedTargets,
+    ScaledTargets,
+    cross_entropy_backward,
+    cross_entropy_terms,
+)
 
 CHUNK = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Logits per chunk, by kind of device: 4 MiB for each float32 copy that lives at a time, so that caches hold it; on a
@@ -20,7 +28,7 @@ class Pairing(NamedTuple):
 
 
 def cross_entropy(
-    student: Tensor, teacher: Tensor, temperature: float, pairings: Sequence[Pairing] | None = None
+    student: Tensor, teacher: Tensor | ScaledTargets, temperature: float, pairings: Sequence[Pairing] | None = None
 ) -> Tensor:
     """−Σ t · log softmax(s / temperature) along the last dimension, as lse − ⟨t, s / temperature⟩.
 
@@ -29,7 +37,7 @@ def cross_entropy(
 
     Args:
         student: logits [N, K].
-        teacher: probabilities [M, K] that sum to 1, float32.
+        teacher: probabilities [M, K] that sum to 1, float32; or what they are computed from, row by row the student's.
         temperature: of the student.
         pairings: which rows belong together, each of the student's once; row by row if None.
 
@@ -37,6 +45,11 @@ def cross_entropy(
         float32 [N].
     """
     pairs = [Pairing(0, 0, len(student))] if pairings is None else pairings
+    if isinstance(teacher, ScaledTargets):
+        return cast(Tensor, _ByKernels.apply(student, temperature, type(teacher), *teacher))
+    if student.is_cuda:
+        matched = MatchedTargets(teacher, _matches(tuple(pairs), student.device))
+        return cast(Tensor, _ByKernels.apply(student, temperature, type(matched), *matched))
     terms: Tensor = _CrossEntropy.apply(student, teacher, temperature, pairs)
     return terms
 
@@ -77,3 +90,32 @@ class _CrossEntropy(torch.autograd.Function):
             softmax = _scaled(student[rows], ctx.temperature).sub_(normalisers[rows, None]).exp_()
             out[rows] = softmax.sub_(teacher[others]).mul_(factors[rows, None])
         return out, None, None, None
+
+
+@functools.lru_cache(maxsize=16)
+def _matches(pairings: tuple[Pairing, ...], device: torch.device) -> Tensor:
+    """The teacher's row for each of the student's, int32 [N]; kept, since to make it copies to the device."""
+    rows = torch.empty(sum(pairing.rows for pairing in pairings), dtype=torch.int32)
+    for student, teacher, count in pairings:
+        rows[student : student + count] = torch.arange(teacher, teacher + count)
+    return rows.to(device)
+
+
+class _ByKernels(torch.autograd.Function):
+    """Row by row, a pass over the logits each way; of targets in the form given, taken apart for autograd's sake."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, temperature: float, form: type, *parts: Any) -> Tensor:
+        terms, normalisers = cross_entropy_terms(student, form(*parts), temperature)
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        ctx.save_for_backward(student, normalisers, *tensors)
+        ctx.temperature, ctx.form, ctx.numbers = temperature, form, parts[len(tensors) :]
+        return terms
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        student, normalisers, *tensors = ctx.saved_tensors
+        targets = ctx.form(*tensors, *ctx.numbers)
+        factors = grad / ctx.temperature
+        found = cross_entropy_backward(factors, student, normalisers, targets, ctx.temperature)
+        return found, *[None] * (2 + len(tensors) + len(ctx.numbers))

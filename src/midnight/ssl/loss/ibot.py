@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from midnight.ssl.kernels.prototypes import ScaledTargets
 from midnight.ssl.loss.cross_entropy import cross_entropy
 
 
@@ -27,13 +28,17 @@ def mask_weights(masks: Tensor, hidden: Tensor | None = None) -> Tensor:
 
 
 def ibot_loss(
-    student: Tensor, teacher: Tensor, masks: Tensor, temperature: float, hidden: Tensor | None = None
+    student: Tensor,
+    teacher: Tensor | ScaledTargets,
+    masks: Tensor,
+    temperature: float,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy, mean over a crop's hidden patches, then over all crops; one without a mask counts 0 [DINOv2].
 
     Args:
         student: logits [M, K] of the hidden patches, in the order of `masks`.
-        teacher: targets [M, K], float32.
+        teacher: targets [M, K], float32 or as scalings.
         masks: bool [crops, N].
         temperature: of the student.
         hidden: `hidden_rows(masks)`, if known.

@@ -30,8 +30,8 @@ def kde_loss(embeddings: Tensor, kappa: float, gather: bool = False) -> Tensor:
         count = others.shape[0] - 1
         if count < 1:
             return rows.sum() * 0.0
-        itself = torch.arange(len(rows), device=rows.device)
+        itself = torch.arange(first, first + len(rows), device=rows.device)
         similarity = kappa * rows @ others.T
-        left_out = torch.zeros_like(similarity, dtype=torch.bool)
-        left_out[itself, itself + first] = True
+        # Not by assignment to places: torch would wait for the GPU to bring it the value.
+        left_out = itself[:, None] == torch.arange(len(others), device=rows.device)
         return (torch.logsumexp(similarity.masked_fill(left_out, -torch.inf), dim=1) - math.log(count)).mean()

@@ -25,9 +25,9 @@ def koleo_loss(embeddings: Tensor, gather: bool = False) -> Tensor:
         if others.shape[0] < 2:
             return rows.sum() * 0.0
         first = distributed.rank() * len(rows) if gather else 0
-        itself = torch.arange(len(rows), device=rows.device)
+        itself = torch.arange(first, first + len(rows), device=rows.device)
         with torch.no_grad():
-            similarity = rows @ others.T
-            similarity[itself, itself + first] = -2.0
-            nearest = similarity.argmax(dim=1)
+            # Not by assignment to places: torch would wait for the GPU to bring it the value.
+            left_out = itself[:, None] == torch.arange(len(others), device=rows.device)
+            nearest = (rows @ others.T).masked_fill(left_out, -2.0).argmax(dim=1)
         return -torch.log(F.pairwise_distance(rows, others[nearest], p=2, eps=EPS) + EPS).mean()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from midnight.ssl import distributed
+from midnight.ssl.kernels.prototypes import ScaledTargets, scaled_targets
 
 
 @torch.no_grad()
@@ -28,3 +29,10 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
         targets /= distributed.all_sum(targets.sum(dim=0, keepdim=True)).clamp_min(tiny)
         targets /= targets.sum(dim=1, keepdim=True).clamp_min(tiny)
     return targets
+
+
+@torch.no_grad()
+def scaled_sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> ScaledTargets:
+    """The same targets as `sinkhorn` gives, kept as scalings of the logits' rows and columns."""
+    largest = logits.max().float() / temperature if logits.numel() else logits.new_full((), -torch.inf).float()
+    return scaled_targets(logits, temperature, iterations, distributed.all_sum, distributed.all_max(largest))

@@ -14,6 +14,8 @@ from torch import Tensor
 from midnight.ssl.model.packing import Group, Layout, unpack
 
 log = logging.getLogger(__name__)
+XFORMERS_ON = {"cuda"}
+"""Kinds of device that it is asked for."""
 
 
 def packed_attention(attn: Attention, x: Tensor, layout: Layout) -> Tensor:
@@ -40,9 +42,20 @@ def packed_attention(attn: Attention, x: Tensor, layout: Layout) -> Tensor:
 
 def _use_xformers(qkv: Tensor) -> bool:
     """One block-diagonal kernel for all crop sizes, where there is one; compiled blocks take torch's own."""
-    if not qkv.is_cuda or torch.compiler.is_compiling():
+    if qkv.device.type not in XFORMERS_ON or torch.compiler.is_compiling():
         return False
     return xformers_works(qkv.device, qkv.dtype, qkv.shape[-1])
+
+
+def settle(attn: Attention, tokens: Tensor) -> None:
+    """Find out now which kernels `packed_attention` will take for such tokens.
+
+    That runs a small backward pass, which within activation checkpointing would count as one of the block's own.
+    """
+    kind = tokens.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tokens.dtype
+    if kind in XFORMERS_ON:
+        xformers_works(tokens.device, dtype, attn.head_dim)
 
 
 @functools.cache

@@ -1,11 +1,11 @@
 """The vision transformer: timm's, with masked patches."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import timm
 import torch
-from timm.layers import DropPath, LayerScale
+from timm.layers import Attention, DropPath, LayerScale
 from timm.models import VisionTransformer
 from timm.models.eva import Eva
 from torch import Tensor, nn
@@ -13,10 +13,15 @@ from torch.utils.checkpoint import checkpoint
 
 from midnight.config import Backbone
 from midnight.errors import ConfigError
+from midnight.ssl.model.attention import settle
 from midnight.ssl.model.blocks import compile_blocks, drop_rates, make_packable
-from midnight.ssl.model.packing import pack, unpack
+from midnight.ssl.model.fused import fusable, needed_rows, patch_tokens
+from midnight.ssl.model.packing import Layout, pack, unpack
 from midnight.ssl.model.positions import add_positions, resize_of
-from midnight.ssl.model.residual import draw_kept
+from midnight.ssl.model.residual import draw_kept, draw_rows
+
+FUSED_ON = {"cuda"}
+"""Kinds of device where blocks run fused; elsewhere that is right too, but gains nothing."""
 
 
 class Features(NamedTuple):
@@ -28,6 +33,13 @@ class Features(NamedTuple):
     cls: Tensor
     registers: Tensor
     patches: Tensor
+
+
+class LossTokens(NamedTuple):
+    """Normalised output tokens that the losses look at: cls [B_g, D] of each crop size, hidden patches [M, D]."""
+
+    cls: list[Tensor]
+    hidden: Tensor
 
 
 def timm_kwargs(backbone: Backbone, img_size: int) -> dict[str, Any]:
@@ -114,11 +126,16 @@ class MaskedViT(nn.Module):
         self.resize = resize_of(vit, pos_interpolation)
         self.packable = make_packable(vit)
         self.compiled = False
+        self.fuse = False
 
     def compile_blocks(self) -> None:
         """Compile the blocks in place (see `blocks.compile_blocks`)."""
         compile_blocks(self.vit)
         self.compiled = True
+
+    def fuse_blocks(self) -> None:
+        """Run the blocks fused where that can be: on a GPU, if they are of the kind that `fused` computes."""
+        self.fuse = self.packable and fusable(self.vit)
 
     @property
     def patch_size(self) -> int:
@@ -126,43 +143,85 @@ class MaskedViT(nn.Module):
         return self.vit.patch_embed.patch_size[0]
 
     @overload
+    def forward(
+        self, images: Tensor | Sequence[Tensor], masks: Tensor | None = None, *, hidden: Tensor
+    ) -> LossTokens: ...
+
+    @overload
     def forward(self, images: Tensor, masks: Tensor | None = None) -> Features: ...
 
     @overload
     def forward(self, images: Sequence[Tensor], masks: Tensor | None = None) -> list[Features]: ...
 
-    def forward(self, images: Tensor | Sequence[Tensor], masks: Tensor | None = None) -> Features | list[Features]:
+    def forward(
+        self, images: Tensor | Sequence[Tensor], masks: Tensor | None = None, *, hidden: Tensor | None = None
+    ) -> Features | list[Features] | LossTokens:
         """Features of normalised images float [B, 3, H, W]; bool masks [B, N] mark patches that are hidden.
 
         A list of images of different sizes goes through the blocks together, packed, and gives a list; masks then
         belong to the first. Blocks that are not timm's plain ones take one size after the other. Results are the
         same but for stochastic depth, which saves work on packed tokens and is drawn otherwise.
+
+        With `hidden`, int64 [M], some of all patches of the (first) images, only those and the CLS tokens are given;
+        fused blocks then leave out of the last MLP what nobody looks at.
         """
-        if isinstance(images, Tensor):
-            return self._separate(self._embed(images, masks))
-        tokens = [self._embed(crops, None if number else masks) for number, crops in enumerate(images)]
-        return self._packed(tokens) if self.packable else [self._separate(each) for each in tokens]
+        groups = [images] if isinstance(images, Tensor) else images
+        tokens = [self._embed(crops, None if number else masks) for number, crops in enumerate(groups)]
+        if hidden is not None and self._fuses(tokens[0]):
+            return self._looked_at(tokens, hidden)
+        together = self.packable and not isinstance(images, Tensor)
+        features = self._packed(tokens) if together else [self._separate(each) for each in tokens]
+        if hidden is not None:
+            patches = features[0].patches.flatten(0, 1).index_select(0, hidden)
+            return LossTokens([each.cls for each in features], patches)
+        return features[0] if isinstance(images, Tensor) else features
 
     def _embed(self, images: Tensor, masks: Tensor | None) -> Tensor:
         """The tokens [B, T, D] that enter the first block."""
-        tokens = self.vit.patch_embed(images)
+        embed = self._fuses(images)
+        tokens = patch_tokens(self.vit.patch_embed, images) if embed else self.vit.patch_embed(images)
         if masks is not None:
             hidden = masks.view(*tokens.shape[:3], 1)
             tokens = torch.where(hidden, self.mask_token.to(tokens.dtype), tokens)
-        embedded: Tensor = self.vit.norm_pre(add_positions(self.vit, tokens, self.resize))
+        embedded: Tensor = self.vit.norm_pre(add_positions(self.vit, tokens, self.resize, by_product=embed))
         return embedded
 
     def _separate(self, tokens: Tensor) -> Features:
+        if self._fuses(tokens):
+            return self._packed([tokens])[0]
         for block in self.vit.blocks:
             tokens = self._run(block, tokens)
         return self._features(self.vit.norm(tokens))
 
     def _packed(self, groups: Sequence[Tensor]) -> list[Features]:
         tokens, layout = pack(groups)
+        if self._fuses(tokens):
+            return [self._features(each) for each in unpack(self.vit.norm(self._fused(tokens, layout)), layout)]
+        settle(cast(Attention, self.vit.blocks[0].attn), tokens)
         kept = draw_kept(layout, drop_rates(self.vit), tokens.device)
         for block, samples in zip(self.vit.blocks, kept, strict=True):
             tokens = self._run(block, tokens, layout=layout, kept=samples)
         return [self._features(each) for each in unpack(self.vit.norm(tokens), layout)]
+
+    def _fuses(self, tokens: Tensor) -> bool:
+        return self.fuse and tokens.device.type in FUSED_ON and len(set(drop_rates(self.vit))) == 1
+
+    def _looked_at(self, groups: Sequence[Tensor], hidden: Tensor) -> LossTokens:
+        tokens, layout = pack(groups)
+        needed = needed_rows(layout, self.vit.num_prefix_tokens, hidden)
+        seen = self.vit.norm(self._fused(tokens, layout, needed))
+        *cls, patches = seen.split([*(group.samples for group in layout), len(hidden)])
+        return LossTokens(cls, patches)
+
+    def _fused(self, tokens: Tensor, layout: Layout, needed: Tensor | None = None) -> Tensor:
+        kind = tokens.device.type
+        if torch.is_autocast_enabled(kind):
+            tokens = tokens.to(torch.get_autocast_dtype(kind))
+        drawn, last = draw_rows(layout, drop_rates(self.vit), tokens.device), len(self.vit.blocks) - 1
+        for number, (block, seen) in enumerate(zip(self.vit.blocks, drawn, strict=True)):
+            only = needed if number == last else None
+            tokens = self._run(block, tokens, seen=seen, needed=only, copy=self.checkpointing)
+        return tokens
 
     def _run(self, block: nn.Module, tokens: Tensor, **arguments: Any) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -11,11 +11,13 @@ from timm.layers import Attention
 from timm.models import VisionTransformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from midnight.errors import ConfigError
 from midnight.ssl.model.attention import packed_attention
+from midnight.ssl.model.fused import fused_block
 from midnight.ssl.model.packing import Layout
-from midnight.ssl.model.residual import Kept, residual
+from midnight.ssl.model.residual import Kept, Seen, residual
 
 BACKEND = "inductor"
 """What torch.compile makes code with."""
@@ -31,8 +33,18 @@ class PackedBlock(Block):
         is_causal: bool = False,
         layout: Layout | None = None,
         kept: Sequence[Kept | None] = (None, None),
+        seen: Sequence[Seen] | None = None,
+        needed: Tensor | None = None,
+        copy: bool = False,
     ) -> Tensor:
-        """Tokens [B, T, D] as in timm; or packed [N, D] with their layout and the samples that keep each branch."""
+        """Tokens [B, T, D] as in timm; or packed [N, D] with their layout and the samples that keep each branch.
+
+        Or packed, with what each branch sees: then fused, and x is changed in place, or a copy of it (which is needed
+        where x is kept to run the block again). The result then has the rows `needed` only, if given.
+        """
+        if seen is not None:
+            lent = copy or isinstance(self, FSDPModule)  # whose hooks give the input out again as their own
+            return fused_block(self, x.clone() if lent else x, seen[0], seen[1], needed)
         if layout is None:
             out: Tensor = super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
             return out

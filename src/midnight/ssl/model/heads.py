@@ -2,12 +2,30 @@
 
 import itertools
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midnight.config import Heads, choose
+from midnight.ssl.kernels import has_triton
+from midnight.ssl.kernels.directions import scaled_directions, scaled_directions_backward
+
+
+class _Directions(torch.autograd.Function):
+    """The prototypes as the product takes them, in one pass over them each way."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, lengths: Tensor | None, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(rows, lengths)
+        return scaled_directions(rows, lengths, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, lengths = ctx.saved_tensors
+        below, of_lengths = scaled_directions_backward(grad, rows, lengths)
+        return below, None if lengths is None else of_lengths, None
 
 
 class DINOHead(nn.Module):
@@ -51,6 +69,11 @@ class DINOHead(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [N, K] of tokens [N, D]."""
         projected = self.mlp(tokens)
+        kind = projected.device.type
+        if torch.is_autocast_enabled(kind) and has_triton(projected.device):
+            dtype = torch.get_autocast_dtype(kind)
+            directions = cast(Tensor, _Directions.apply(self.prototypes, self.prototype_lengths, dtype))
+            return F.linear(F.normalize(projected.float(), dim=-1).to(dtype), directions)
         eps = 1e-6 if projected.dtype == torch.float16 else 1e-12
         prototypes = F.normalize(self.prototypes, dim=-1)
         if self.prototype_lengths is not None:

@@ -45,6 +45,8 @@ def build_student(recipe: Recipe) -> Network:
     backbone = MaskedViT(vit, recipe.training.activation_checkpointing, recipe.backbone.pos_interpolation)
     if recipe.training.compile:
         backbone.compile_blocks()
+    elif recipe.training.precision == "bfloat16":
+        backbone.fuse_blocks()
     return Network(backbone, dino_head, ibot_head)
 
 

@@ -4,8 +4,9 @@ A sample's branch is kept with the share 1 − p of its group, exactly (rounded 
 multiplied by the inverse of that share, so that the mean over draws is the branch itself.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +45,46 @@ def draw_kept(layout: Layout, rates: Sequence[Sequence[float]], device: torch.de
         return tuple(order[block, branch, :count] for order, count in zip(orders, counts, strict=True))
 
     return [[kept(i, j, rate) for j, rate in enumerate(block)] for i, block in enumerate(rates)]
+
+
+class Seen(NamedTuple):
+    """The tokens that a branch sees: rows int32 [n] of the stream (None: all), factors float32 [n] of what it adds
+
+    (None: 1), and the crops that they are.
+    """
+
+    rows: Tensor | None
+    scales: Tensor | None
+    layout: Layout
+
+
+def draw_rows(layout: Layout, rates: Sequence[Sequence[float]], device: torch.device) -> list[list[Seen]]:
+    """What each branch of each block sees, as tokens: the same samples as `draw_kept` draws, found at once for all.
+
+    Args:
+        layout: the groups.
+        rates: for each block the drop rate of each of its branches; all are equal.
+        device: where the indices are needed.
+    """
+    rate = rates[0][0]
+    if rate <= 0:
+        return [[Seen(None, None, layout)] * len(block) for block in rates]
+    fewer = tuple(Group(kept_count(group.samples, rate), group.length) for group in layout)
+    widest, rows, start = max(len(block) for block in rates), [], 0
+    for group, less in zip(layout, fewer, strict=True):
+        order = torch.rand(len(rates), widest, group.samples, device=device).argsort(dim=-1)[..., : less.samples]
+        tokens = order[..., None] * group.length + torch.arange(start, start + group.length, device=device)
+        rows.append(tokens.flatten(-2).int())
+        start += group.tokens
+    all_rows, scales = torch.cat(rows, dim=-1), _token_scales(layout, fewer, device)
+    return [[Seen(all_rows[i, j], scales, fewer) for j in range(len(block))] for i, block in enumerate(rates)]
+
+
+@functools.lru_cache(maxsize=16)
+def _token_scales(layout: Layout, fewer: Layout, device: torch.device) -> Tensor:
+    """float32 [n]; kept, since to make them copies to the device."""
+    scales = torch.tensor(_scales(layout, fewer), device=device)
+    return torch.cat([scale.expand(group.tokens) for scale, group in zip(scales, fewer, strict=True)])
 
 
 def residual(x: Tensor, layout: Layout, kept: Kept | None, branch: Callable[[Tensor, Layout], Tensor]) -> Tensor:
