@@ -13,10 +13,11 @@ from midnight.ssl.budget import as_dict, budget_of, rates_of
 from midnight.ssl.budget.cost import GPUS
 from midnight.ssl.budget.fit import largest_batch, total_with
 from midnight.ssl.budget.flops import crop_groups, flops_per_tile, hidden_patches
-from midnight.ssl.budget.memory import Plan, all_tokens, block_activations, ends, own_plan, plans
+from midnight.ssl.budget.memory import Plan, all_tokens, block_activations, ends, fused, own_plan, plans
 from midnight.ssl.budget.shape import measure
 from midnight.ssl.budget.text import describe
 from midnight.ssl.masking import step_masks
+from midnight.ssl.model import backbone
 from midnight.ssl.model.network import Network, build_student, teacher_of
 from midnight.ssl.step import Batch, compute_losses, prepare
 from tests.ssl.tiny import tiny_recipe
@@ -30,7 +31,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 BATCH = 4
 
 
-def small_recipe(name: str, depth: int = 3) -> Recipe:
+def small_recipe(name: str, depth: int = 3, precision: str = "bfloat16") -> Recipe:
     values = dict(BACKBONES[name])
     patch = values.pop("patch")
     kwargs = {"embed_dim": 96, "depth": depth, "num_heads": 3, "patch_size": patch}
@@ -38,7 +39,7 @@ def small_recipe(name: str, depth: int = 3) -> Recipe:
         crops={"global_size": 6 * patch, "local_size": 3 * patch, "n_local": 4},
         backbone=values | {"kwargs": kwargs},
         heads={"prototypes": 256, "hidden": 64, "bottleneck": 32},
-        training={"batch_size": BATCH, "precision": "bfloat16"},
+        training={"batch_size": BATCH, "precision": precision},
     )
 
 
@@ -130,9 +131,13 @@ def saved_bytes(recipe: Recipe) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
+# Blocks run fused in bfloat16, and plain in float16, whose numbers take as much.
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_activations_are_those_that_autograd_keeps(name: str) -> None:
-    shallow, deep = small_recipe(name, depth=2), small_recipe(name, depth=6)
+def test_activations_are_those_that_autograd_keeps(name: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "FUSED_ON", {"cpu"})
+    shallow, deep = (small_recipe(name, depth, precision) for depth in (2, 6))
+    assert fused(deep) == (precision == "bfloat16")
     per_block = (saved_bytes(deep) - saved_bytes(shallow)) / 4
     assert per_block == pytest.approx(block_activations(deep, measure(deep)), rel=0.1)
     # Crops and output are alive as well, but not kept for the backward pass.
@@ -184,6 +189,19 @@ def test_the_papers_batches_fit_80_gb_and_fsdp_takes_less(name: str) -> None:
     assert sharded.parts["AdamW"] == pytest.approx(whole.parts["AdamW"] / recipe.training.gpus)
     assert sharded.parts["activations"] == whole.parts["activations"]
     assert plan_of(recipe, True, True).parts["activations"] < 0.25 * sharded.parts["activations"]
+
+
+def test_measured_on_an_h200() -> None:
+    """63.8 GB of torch's at batch 48 without checkpointing (benchmarks/results/2026-11-27-gpu.md).
+
+    The plan has gradients and activations at once, which no moment has without accumulation.
+    """
+    values = {"gpus": 1, "batch_size": 48, "accumulation": 1, "sharding": "none", "activation_checkpointing": False}
+    recipe = load_recipe("openmidnight", {"training": values})
+    plan = plan_of(recipe, False, False)
+    without = plan.total - plan.parts["reserve"] - plan.parts["gradients"]
+    assert without == pytest.approx(63.8e9, rel=0.06)
+    assert plan.total < 80e9
 
 
 def test_gradients_stay_whole_while_they_are_accumulated_unsent() -> None:

@@ -1,8 +1,9 @@
 """Memory of one GPU during a training step, by formula, in bytes.
 
-float32: weights, teacher, gradients, AdamW's two moments, the residual stream and the norms' inputs. The rest of the
-activations, and copies of the weights for the matrix products, are of the recipe's precision. What eager mode keeps
-for the backward pass is counted; compiled blocks keep less.
+float32: weights, teacher, gradients and AdamW's two moments; of plain blocks the residual stream and the norms' inputs.
+The rest of the activations, and copies of the weights for the matrix products, are of the recipe's precision. What
+fused blocks keep for the backward pass is counted or, where a recipe has none, what plain ones keep in eager mode;
+compiled blocks keep less.
 """
 
 import math
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from midnight.config import Recipe, choose
 from midnight.ssl.budget.flops import crop_groups, hidden_patches
 from midnight.ssl.budget.shape import Shape
-from midnight.ssl.loss.cross_entropy import CHUNK
 from midnight.ssl.model.residual import kept_count
 
 RESERVE = 4e9
@@ -38,6 +38,11 @@ def element(recipe: Recipe) -> int:
     return choose(
         recipe.training.precision, {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 2}, "training.precision"
     )
+
+
+def fused(recipe: Recipe) -> bool:
+    """Whether the recipe's blocks run fused on a GPU that can (see `midnight.ssl.model.fused`)."""
+    return recipe.training.precision == "bfloat16" and not recipe.training.compile
 
 
 def own_plan(recipe: Recipe, choices: Sequence[Plan]) -> Plan:
@@ -81,7 +86,7 @@ def states(recipe: Recipe, shape: Shape, sharded: bool) -> dict[str, float]:
 def passes(recipe: Recipe, shape: Shape, recompute: bool) -> dict[str, float]:
     """What one forward and backward pass needs besides the weights."""
     one_block = block_activations(recipe, shape)
-    stream = 4.0 * shape.dim * all_tokens(recipe, shape)
+    stream = float(element(recipe) if fused(recipe) else 4) * shape.dim * all_tokens(recipe, shape)
     per_block = stream if recompute else one_block
     return {
         "activations": shape.depth * per_block + ends(recipe, shape),
@@ -107,9 +112,13 @@ def block_activations(recipe: Recipe, shape: Shape) -> float:
 
     Per token that a branch sees: the norms' inputs (float32) and statistics; then, in the recipe's precision, the
     norms' outputs (2 D), q, k, v (3), attention's output and its packed copy (2), both branches' last outputs for
-    LayerScale (2), the MLP's first layer, and what its second gets (and, in a SwiGLU, the gate).
+    LayerScale (2), the MLP's first layer, and what its second gets (and, in a SwiGLU, the gate). Fused blocks keep the
+    statistics, the norms' outputs, q, k, v, attention's output and the MLP's first layer.
     """
     size = element(recipe)
+    if fused(recipe):
+        of_token = 4 * (2 + shape.heads) + size * (2 * shape.dim + 4 * shape.attention + shape.mlp_in)
+        return float(of_token * kept_tokens(recipe, shape))
     gated = shape.mlp_in != shape.mlp_out
     narrow = 4 * shape.dim + 5 * shape.attention + shape.mlp_in + (2 if gated else 1) * shape.mlp_out
     per_token = 4 * (2 * shape.dim + 4 + shape.heads) + size * narrow
@@ -130,9 +139,8 @@ def head_activations(recipe: Recipe, shape: Shape) -> float:
     rows = cls + hidden
     layers = rows * (heads.layers - 1) * 2 * heads.hidden * size
     logits = 2 * rows * heads.prototypes * size
-    targets = (2 * batch + hidden + 3 * batch) * heads.prototypes * 4  # DINO's once more, as means per crop
-    chunks = 2 * 4 * min(CHUNK["cuda"], rows * heads.prototypes)
+    # DINO's twice, the second time as means per crop; of iBOT's the teacher's logits.
+    targets = (5 * batch * 4 + hidden * size) * heads.prototypes
     widths = [heads.bottleneck, heads.ibot_bottleneck or heads.bottleneck][: len(shape.head_parameters)]
-    copies = 8 if heads.prototype_length == "trained" else 4  # of unit length, and of their own
-    prototypes = sum(widths) * heads.prototypes * (copies + size)
-    return float(layers + logits + targets + chunks + prototypes)
+    prototypes = sum(widths) * heads.prototypes * size  # as the product takes them
+    return float(layers + logits + targets + prototypes)
