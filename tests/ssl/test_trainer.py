@@ -22,8 +22,9 @@ from midnight.ssl.checkpoint.finished import finished_step
 from midnight.ssl.crew import StalledError
 from midnight.ssl.exports.model_folder import load_model
 from midnight.ssl.launch.signals import StoppedError
+from midnight.ssl.masking import step_masks
 from midnight.ssl.schedules import values_at
-from midnight.ssl.step import blank, compute_losses
+from midnight.ssl.step import blank, compute_losses, prepare
 from midnight.tiles.stream import TileStream, channels_first
 from tests.ssl.tiny import batch_at, loader, tiny_recipe, train_tiny
 
@@ -430,3 +431,20 @@ def test_a_checkpoint_that_is_being_written_holds_nothing_up_and_is_not_complete
     assert all(in_time) and in_time, "a step waited for the checkpoint"
     assert seen == [[]] * 8
     assert (folder / "step_00000008").is_dir()
+
+
+def test_masks_drawn_ahead_are_those_of_their_own_micro_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def prepared(raw: Any, masks: Tensor, *others: Any) -> Any:
+        seen.append(masks)
+        return prepare(raw, masks, *others)
+
+    monkeypatch.setattr(trainer, "prepare", prepared)
+    recipe = tiny_recipe()
+    train_tiny(tmp_path, recipe)
+    loss = recipe.loss
+    for step, masks in enumerate(seen):
+        expected = step_masks(recipe.seed, 0, step, 8, (4, 4), loss.mask_probability, loss.mask_ratio)
+        assert torch.equal(masks, torch.from_numpy(expected)), step
+    assert len(seen) == recipe.training.iterations
