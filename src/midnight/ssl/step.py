@@ -9,6 +9,7 @@ from torch import Tensor
 
 from midnight.config import Crops, Loss, Recipe, choose
 from midnight.sending import per_channel, send
+from midnight.ssl.kernels import has_triton
 from midnight.ssl.kernels.prototypes import ScaledTargets
 from midnight.ssl.loss.dino import dino_loss
 from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
@@ -113,8 +114,8 @@ def teacher_targets(teacher: Network, batch: Batch, temperature: float, iteratio
         ibot = teacher.centres.ibot.targets(patches, temperature)
     else:
         dino = sinkhorn(tokens, temperature, iterations)
-        scaled = patches.is_cuda
-        ibot = (scaled_sinkhorn if scaled else sinkhorn)(patches, temperature, iterations)
+        by_kernels = has_triton(patches.device)
+        ibot = (scaled_sinkhorn if by_kernels else sinkhorn)(patches, temperature, iterations)
     return Targets(dino.unflatten(0, (2, -1)), ibot, cls)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from midnight.ssl.kernels import has_triton
 from midnight.ssl.kernels.prototypes import (
     MatchedTargets,
     ScaledTargets,
@@ -47,7 +48,7 @@ def cross_entropy(
     pairs = [Pairing(0, 0, len(student))] if pairings is None else pairings
     if isinstance(teacher, ScaledTargets):
         return cast(Tensor, _ByKernels.apply(student, temperature, type(teacher), *teacher))
-    if student.is_cuda:
+    if has_triton(student.device):
         matched = MatchedTargets(teacher, _matches(tuple(pairs), student.device))
         return cast(Tensor, _ByKernels.apply(student, temperature, type(matched), *matched))
     terms: Tensor = _CrossEntropy.apply(student, teacher, temperature, pairs)

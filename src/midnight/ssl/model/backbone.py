@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from midnight.config import Backbone
 from midnight.errors import ConfigError
+from midnight.ssl.kernels import has_triton
 from midnight.ssl.model.attention import settle
 from midnight.ssl.model.blocks import compile_blocks, drop_rates, make_packable
 from midnight.ssl.model.fused import fusable, needed_rows, patch_tokens
@@ -20,8 +21,8 @@ from midnight.ssl.model.packing import Layout, pack, unpack
 from midnight.ssl.model.positions import add_positions, resize_of
 from midnight.ssl.model.residual import draw_kept, draw_rows
 
-FUSED_ON = {"cuda"}
-"""Kinds of device where blocks run fused; elsewhere that is right too, but gains nothing."""
+FUSED_ON: set[str] = set()
+"""Kinds of device besides GPUs where blocks run fused: that is right everywhere, but gains nothing there."""
 
 
 class Features(NamedTuple):
@@ -204,7 +205,8 @@ class MaskedViT(nn.Module):
         return [self._features(each) for each in unpack(self.vit.norm(tokens), layout)]
 
     def _fuses(self, tokens: Tensor) -> bool:
-        return self.fuse and tokens.device.type in FUSED_ON and len(set(drop_rates(self.vit))) == 1
+        here = has_triton(tokens.device) if tokens.is_cuda else tokens.device.type in FUSED_ON
+        return self.fuse and here and len(set(drop_rates(self.vit))) == 1
 
     def _looked_at(self, groups: Sequence[Tensor], hidden: Tensor) -> LossTokens:
         tokens, layout = pack(groups)
