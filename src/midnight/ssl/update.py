@@ -17,6 +17,9 @@ from midnight.ssl.model.network import Network, update_teacher
 from midnight.ssl.optimizer import apply_schedule, clip_gradients
 from midnight.ssl.schedules import Values
 
+ALIGNMENT = 16
+"""Bytes, as torch allocates; a gradient may be a view of something larger."""
+
 
 class Update:
     """By torch's own functions, one after the other."""
@@ -115,10 +118,10 @@ def _chunks(sizes: tuple[int, ...], device: torch.device) -> update.Chunks:
 
 
 def _grad(own: Tensor) -> Tensor:
-    """A parameter's gradient, whose numbers lie as its own do."""
+    """A parameter's gradient as the kernel reads it: its numbers in order, from a multiple of 16 bytes on."""
     grad = cast(Tensor, own.grad)
-    if not grad.is_contiguous():
-        grad = own.grad = grad.contiguous()
+    if not grad.is_contiguous() or grad.data_ptr() % ALIGNMENT:
+        grad = own.grad = grad.clone(memory_format=torch.contiguous_format)
     return grad
 
 

@@ -82,48 +82,17 @@ def _update(
     clip = tl.load(clips + index)
     decay, step_size = tl.load(numbers + index), tl.load(numbers + count + index)
     correction = tl.load(numbers + 2 * count + index)
-    if start + chunk <= size:
+    whole = start + chunk <= size
+    if whole:  # without masks, memory is read 16 bytes at a time
         for offset in range(0, chunk, block):
             at = start + offset + tl.arange(0, block)
-            _one(
-                weight,
-                grad,
-                first,
-                second,
-                teacher,
-                at,
-                at < size,
-                clip,
-                decay,
-                step_size,
-                correction,
-                beta1,
-                beta2,
-                eps,
-                share,
-                False,
-            )
+            _one(weight, grad, first, second, teacher, at, whole, clip, decay, step_size, correction,
+                 beta1, beta2, eps, share, False)  # fmt: skip
     else:
         for offset in range(0, chunk, block):
             at = start + offset + tl.arange(0, block)
-            _one(
-                weight,
-                grad,
-                first,
-                second,
-                teacher,
-                at,
-                at < size,
-                clip,
-                decay,
-                step_size,
-                correction,
-                beta1,
-                beta2,
-                eps,
-                share,
-                True,
-            )
+            _one(weight, grad, first, second, teacher, at, at < size, clip, decay, step_size, correction,
+                 beta1, beta2, eps, share, True)  # fmt: skip
 
 
 def update_(
