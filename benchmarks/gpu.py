@@ -25,6 +25,7 @@ from gpu_support.steps import Model, Way
 from tiles_support.page import add_out, check_out, deliver, table
 
 from midnight.config import Backbone
+from midnight.ssl import bench
 from midnight.ssl.model.backbone import MaskedViT, build_vit
 
 GPU = torch.cuda.is_available()
@@ -64,11 +65,11 @@ def environment(small: bool) -> Rows:
 def _seconds(call: Callable[[], Any], repetitions: int = 20) -> float:
     for _ in range(3):
         call()
-    steps.synchronise(DEVICE)
+    bench.synchronise(DEVICE)
     start = time.perf_counter()
     for _ in range(repetitions):
         call()
-    steps.synchronise(DEVICE)
+    bench.synchronise(DEVICE)
     return (time.perf_counter() - start) / repetitions
 
 
@@ -210,10 +211,10 @@ def _profiled(model: Model) -> Any:
     with steps.stepper(model, Way(), DEVICE) as stepping:
         for _ in range(3):
             stepping.step()
-        steps.synchronise(DEVICE)
+        bench.synchronise(DEVICE)
         with profiler(activities=activities) as record:
             stepping.step()
-            steps.synchronise(DEVICE)
+            bench.synchronise(DEVICE)
     return record
 
 

@@ -20,6 +20,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "doctor": (["--configfile", "/nowhere.yaml"], "/nowhere.yaml: can't be read: No such file"),
     "config show": (["midnight-12"], "unknown recipe 'midnight-12'; did you mean 'midnight-12k'?"),
     "config check": (["{there}"], "notes.txt: must be a mapping of keys"),
+    "bench train": (["midnight-12"], "unknown recipe 'midnight-12'; did you mean 'midnight-12k'?"),
     "slides pin": (["tcga-fpe", "{folder}/m.tsv"], "no cohort 'tcga-fpe'"),
     "tiles show": (["/nowhere.svs"], "/nowhere.svs"),
     "tiles plan": (["--recipe", "nope"], "nope"),

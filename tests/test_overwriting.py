@@ -31,6 +31,7 @@ WRITES = {
     "config check": None,
     "config recipes": None,
     "config schemas": None,
+    "bench train": None,
     "slides pin": "file",
     "tiles show": "file",
     "tiles plan": None,

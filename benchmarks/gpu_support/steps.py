@@ -3,26 +3,17 @@
 import contextlib
 import dataclasses
 import gc
-import itertools
-import statistics
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 from midnight.config import Recipe, build
-from midnight.ssl import optimizer, runtime, step
-from midnight.ssl.budget import flops_per_tile
-from midnight.ssl.budget.shape import measure
+from midnight.ssl import bench, step
 from midnight.ssl.loss.sinkhorn import sinkhorn
-from midnight.ssl.masking import step_masks
-from midnight.ssl.model.float8 import use_float8
-from midnight.ssl.model.network import Network, build_student, teacher_of
-from midnight.ssl.schedules import values_at
-from midnight.ssl.update import Update, update_of
+from midnight.ssl.model.network import Network
+from midnight.ssl.update import Update
 
 SMALL = {"embed_dim": 96, "num_heads": 3, "depth": 3}
 """What makes any architecture one that a CPU steps through in seconds."""
@@ -87,79 +78,22 @@ def recipe(model: Model, way: Way) -> Recipe:
     return build(Recipe, values, "gpu")
 
 
-class Stepper:
-    """Student, teacher and optimizer, and one micro-step after the other."""
+class Stepper(bench.Stepper):
+    """Of a model, in one of the ways."""
 
     def __init__(self, model: Model, way: Way, device: torch.device, init_on: torch.device | None = None) -> None:
-        self.recipe, self.way, self.device = recipe(model, way), way, device
-        with torch.device(init_on or device):
-            student = build_student(self.recipe)
-        if way.precision == "float8":
-            use_float8(student.backbone.vit.blocks, device)
-        self.student: Network = student.to(device).train()
-        self.teacher = teacher_of(self.student).to(device)
+        super().__init__(recipe(model, way), device, init_on)
+        self.way = way
         for network in (self.student, self.teacher):
             network.backbone.fuse &= way.blocks == "fused"
-        self.optimizer = optimizer.build_optimizer(self.student, self.recipe.optimizer)
-        self.update = update_of(self.student, self.teacher, self.optimizer, self.recipe.optimizer)
         if way.update == "torch":
             self.update = Update(self.student, self.teacher, self.optimizer, self.recipe.optimizer)
-        self.crops = random_crops(model.batch, pinned=device.type == "cuda")
-        self.number = 0
-        self.dispatched: list[float] = []
-        self.masks: Tensor | None = None
 
-    def losses(self, number: int = 0) -> step.Losses:
-        """Forward and backward of one micro-step."""
-        runtime.seed_step(0, number)
-        loss = self.recipe.loss
-        masks = self._masks(number) if self.masks is None else self.masks
-        batch = step.prepare(self.crops, masks, self.recipe.crops, self.device)
+    def losses(self) -> step.Losses:
+        """See `bench.Stepper.losses`."""
         dense = mock.patch.object(step, "scaled_sinkhorn", sinkhorn)
         with dense if self.way.targets == "dense" else contextlib.nullcontext():
-            with runtime.autocast(self.device, self.recipe.training):
-                found = step.compute_losses(self.student, self.teacher, batch, 0.07, loss)
-            found.total.backward()
-        self.masks = self._masks(number + 1)  # while the GPU is still at work, as the trainer does
-        return found
-
-    def _masks(self, number: int) -> Tensor:
-        loss, crops = self.recipe.loss, 2 * len(self.crops["global_crops"])
-        return torch.from_numpy(step_masks(0, 0, number, crops, (16, 16), loss.mask_probability, loss.mask_ratio))
-
-    def step(self) -> tuple[step.Losses, Tensor]:
-        """A whole step: losses, clipping, AdamW, teacher."""
-        start = time.perf_counter()
-        found = self.losses(self.number)
-        values = values_at(self.recipe, 1000, 1)
-        norm = self.update.clip(values)
-        self.dispatched.append(time.perf_counter() - start)
-        norm.item()
-        self.update.apply(values)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.number += 1
-        return found, norm
-
-    def tflop_per_image(self) -> float:
-        """Arithmetic of the matrix products and attention, as `midnight config show` counts it."""
-        return flops_per_tile(self.recipe, measure(self.recipe)).total / 1e12
-
-
-def random_crops(batch: int, pinned: bool) -> dict[str, Tensor]:
-    """A loader's batch of noise."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(views: int, side: int) -> Tensor:
-        crops = torch.randint(0, 256, (batch, views, 3, side, side), dtype=torch.uint8, generator=generator)
-        return crops.pin_memory() if pinned else crops
-
-    return {"global_crops": noise(2, 224), "local_crops": noise(8, 98)}
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+            return super().losses()
 
 
 @contextlib.contextmanager
@@ -172,36 +106,10 @@ def stepper(*arguments: Any, **others: Any) -> Iterator[Stepper]:
     yield Stepper(*arguments, **others)
 
 
-def timed(stepping: Stepper, repetitions: int, warm: int = 3) -> dict[str, Any]:
-    """Median seconds of a step, and of its dispatch by the CPU; images per second; memory.
-
-    As in the trainer, the device is waited for once per step, for the gradients' norm.
-    """
-    start = time.perf_counter()
-    for _ in range(warm):
-        stepping.step()
-    synchronise(stepping.device)
-    row: dict[str, Any] = {"warm_s": round(time.perf_counter() - start, 1)}
-    clocks = [time.perf_counter()]
-    for _ in range(repetitions):
-        stepping.step()
-        clocks.append(time.perf_counter())
-    synchronise(stepping.device)
-    whole = (time.perf_counter() - clocks[0]) / repetitions
-    steps = [after - before for before, after in itertools.pairwise(clocks)]
-    rate = len(stepping.crops["global_crops"]) / whole
-    row |= {"ms": round(whole * 1e3, 1), "dispatch_ms": round(statistics.median(stepping.dispatched) * 1e3, 1)}
-    row |= {"images_per_s": round(rate, 1), "spread": round((max(steps) - min(steps)) / whole, 3)}
-    row["tflops"] = round(rate * stepping.tflop_per_image())
-    if stepping.device.type == "cuda":
-        row["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
-    return row
-
-
 def measured(model: Model, way: Way, device: torch.device, repetitions: int) -> dict[str, Any]:
     """`timed`, of a stepper that is gone afterwards: its memory must not count as the next one's."""
     with stepper(model, way, device) as stepping:
-        return timed(stepping, repetitions)
+        return bench.timed(stepping, repetitions)
 
 
 def gradients_norm(network: Network) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from midnight import __version__
+from midnight.bench import add_bench
 from midnight.config import (
     CONFIG_DIR,
     Config,
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     groups = (_doctor_commands, _config_commands, _slides_commands, _tiles_commands, _tasks_commands, _model_commands)
-    for add in (*groups, _embed_command, _summary_commands):
+    for add in (*groups, add_bench, _embed_command, _summary_commands):
         add(commands)
     return top
 

@@ -29,6 +29,17 @@ def add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("--configfile", type=Path, default=default, help="default: config/config.yaml")
 
 
+def at_least_one(text: str) -> int:
+    """A whole number of the command line, from 1 on.
+
+    Raises:
+        ArgumentTypeError: it is something else.
+    """
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
+
+
 def positive(text: str) -> float:
     """A positive number of the command line.
 
