@@ -32,8 +32,6 @@ GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
 REPOSITORY = Path(__file__).resolve().parents[1]
 GIANT, BASE = "vit_giant_patch14_reg4_dinov2", "vit_base_patch14_reg4_dinov2"
-PEAK = 989.0
-"""TFLOP/s of the data sheets of H100 and H200 (SXM), dense bfloat16: what utilisation refers to."""
 Rows = Iterator[dict[str, Any]]
 
 
@@ -165,7 +163,7 @@ def _speeds(cases: list[tuple[Model, Way]], small: bool) -> Rows:
         row: dict[str, Any] = {"arch": model.arch, "batch": model.batch, "way": str(way)}
         try:
             row |= steps.measured(tried, way, DEVICE, 2 if small else 10)
-            row["utilisation"] = round(row["tflops"] / PEAK, 3)
+            row["utilisation"] = bench.utilisation(row["tflops"], way.precision, DEVICE)
         except Exception as error:
             traceback.print_exc()
             row["error"] = repr(error)[:300]
@@ -190,32 +188,12 @@ def embedding(small: bool) -> Rows:
 
 def profile(small: bool) -> Rows:
     """Where a ViT-g's step spends its time on the GPU, and a ViT-B's on the CPU, by kernel and by operation."""
-    for model, kind in ((Model(), "cuda"), (Model(BASE, 64), "cpu")):
-        record = _profiled(Model(model.arch, 2, small=True) if small else model)
-        attribute = "self_device_time_total" if kind == "cuda" and GPU else "self_cpu_time_total"
-        found = sorted(record.key_averages(), key=lambda event: -getattr(event, attribute))
-        if kind == "cuda" and GPU:
-            found = [event for event in found if event.device_type == torch.autograd.DeviceType.CUDA]
-        total = sum(getattr(event, attribute) for event in found) / 1e3
-        yield {"arch": model.arch, "time": kind, "ms": round(total, 1), "calls": sum(event.count for event in found)}
-        for event in found[:45]:
-            spent = round(getattr(event, attribute) / 1e3, 2)
-            yield {"time": kind, "name": event.key[:110], "ms": spent, "count": event.count}
-
-
-def _profiled(model: Model) -> Any:
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as profiler
-
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if GPU else [])]
-    with steps.stepper(model, Way(), DEVICE) as stepping:
-        for _ in range(3):
-            stepping.step()
-        bench.synchronise(DEVICE)
-        with profiler(activities=activities) as record:
-            stepping.step()
-            bench.synchronise(DEVICE)
-    return record
+    for model, of_cpu in ((Model(), False), (Model(BASE, 64), True)):
+        with steps.stepper(Model(model.arch, 2, small=True) if small else model, Way(), DEVICE) as stepping:
+            for _ in range(bench.WARM):
+                stepping.step()
+            for row in bench.longest(stepping.step, DEVICE, 45, of_cpu):
+                yield {"arch": model.arch, **row}
 
 
 def waits(small: bool) -> Rows:

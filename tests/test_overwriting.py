@@ -170,6 +170,7 @@ def test_an_input_stays_by_whatever_name(command: Command, force: bool, tmp_path
 def test_a_folder_is_no_file(command: Command, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     refused(command, tmp_path / "folder", "is a folder", force=True)
+    assert list((tmp_path / "folder").iterdir()) == []
 
 
 def test_a_manifest_of_another_cohort_or_changed_by_hand_stays(tmp_path: Path, slide: Path) -> None:
@@ -178,8 +179,10 @@ def test_a_manifest_of_another_cohort_or_changed_by_hand_stays(tmp_path: Path, s
     text = made.output.read_text()
     made.output.write_text(text.replace("# cohort: local", "# cohort: other"))
     refused(made, made.output, "did not write it")
-    made.output.write_text(text + text.splitlines()[-1].replace("copy", "mine") + "\n")
+    by_hand = text + text.splitlines()[-1].replace("copy", "mine") + "\n"
+    made.output.write_text(by_hand)
     refused(made, made.output, "did not write it")
+    assert made.output.read_text() == by_hand
     refused(made, tmp_path / "config.yaml", "is read by this command", force=True)
 
 

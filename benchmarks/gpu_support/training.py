@@ -76,8 +76,9 @@ def run(folder: Path, small: bool) -> Iterator[dict[str, Any]]:
         except ImportError:  # no slide is read here
             sys.modules["openslide"] = mock.MagicMock(OpenSlideError=OSError, OpenSlideUnsupportedFormatError=OSError)
     from midnight.ssl.exports.model_folder import load_model
+    from midnight.ssl.launch.job import Job
     from midnight.ssl.launch.signals import StoppedError
-    from midnight.ssl.trainer import train
+    from midnight.ssl.train import train
 
     steps = 8 if small else 100
     pool, kinds = tiles()
@@ -93,7 +94,7 @@ def run(folder: Path, small: bool) -> Iterator[dict[str, Any]]:
         output = folder / ("whole" if name == "whole" else "parts")
         start = time.perf_counter()
         try:
-            train(wanted, output=output, tracking_dir=folder, loader=batches, **given)
+            train(Job(wanted, output=output, tracking_dir=folder, **given), batches)
         except StoppedError as error:
             yield {"run": name, "said": str(error)[-120:]}
             continue

@@ -11,17 +11,15 @@ import torch
 from tiles_support.memory import in_child, peak_rss, reset_peak
 from tiles_support.timing import Reading, drive, summarise
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from midnight.ssl import bench
 from midnight.ssl.model import attention
 
 from .sides import SIDES, Case, Side
 
 CPU = torch.device("cpu")
-PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2250e12}
-"""Dense bfloat16 FLOP/s of the data sheets, by a part of the device's name; the first that fits."""
 MATMUL = 2048
 """Side of the matrices that a device's peak is measured with, where no data sheet is at hand."""
 
@@ -43,10 +41,9 @@ def matmul_peak(device: torch.device, seconds: float) -> float:
 def peak_of(device: torch.device, seconds: float = 2.0) -> dict[str, Any]:
     """The device's name and FLOP/s, from its data sheet or measured."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        listed = next((value for part, value in PEAKS.items() if part in name), None)
+        name, listed = torch.cuda.get_device_name(device), bench.known_gpu(device)
         if listed is not None:
-            return {"device": name, "peak_tflops": listed / 1e12, "from": "data sheet, bfloat16"}
+            return {"device": name, "peak_tflops": listed.bfloat16 / 1e12, "from": "data sheet, bfloat16"}
         return {"device": name, "peak_tflops": matmul_peak(device, seconds) / 1e12, "from": "measured, bfloat16"}
     threads = torch.get_num_threads()
     return {"device": f"CPU, {threads} threads", "peak_tflops": matmul_peak(CPU, seconds) / 1e12, "from": "measured"}
@@ -69,19 +66,8 @@ def flops(side: Side) -> float:
 
 
 def top_operations(side: Side, count: int = 10) -> list[dict[str, Any]]:
-    """The operations that take most of one step, by their own time."""
-    on_gpu = side.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
-        side.step()
-    name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, name))
-    total = sum(getattr(event, name) for event in events) or 1.0
-    return [
-        {"operation": event.key[:60], "calls": event.count, "ms": getattr(event, name) / 1000, "share": share}
-        for event in events[:count]
-        if (share := round(getattr(event, name) / total, 4)) > 0
-    ]
+    """The operations (on a GPU kernels) that take most of one step, by their own time."""
+    return [row for row in bench.longest(side.step, side.device, count) if row["share"] > 0]
 
 
 def _peak_in_child(name: str, case: Case) -> dict[str, float]:

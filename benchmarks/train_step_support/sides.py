@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from midnight.config import Recipe, build
 from midnight.ssl import runtime
+from midnight.ssl.bench import random_crops
 from midnight.ssl.masking import step_masks
-from midnight.ssl.model.network import build_student, teacher_of, update_teacher
+from midnight.ssl.model.network import build_student, teacher_of
 from midnight.ssl.optimizer import apply_schedule, build_optimizer, clip_gradients, parameter_groups
 from midnight.ssl.schedules import values_at
 from midnight.ssl.step import Batch, compute_losses, prepare
+from midnight.ssl.update import update_of
 
 from . import plain
 
@@ -56,17 +58,11 @@ class Case:
         return build(Recipe, values, "benchmark")
 
 
-def random_batch(case: Case, patch: int, device: torch.device) -> Batch:
+def random_batch(recipe: Recipe, patch: int, device: torch.device) -> Batch:
     """Noise for crops, and masks as in training."""
-    recipe, generator = case.recipe(), torch.Generator().manual_seed(0)
-
-    def crops(views: int, size: int) -> Tensor:
-        return torch.randint(0, 256, (case.batch, views, 3, size, size), dtype=torch.uint8, generator=generator)
-
-    raw = {"global_crops": crops(2, case.global_size), "local_crops": crops(case.n_local, case.local_size)}
-    side = case.global_size // patch
-    masks = step_masks(0, 0, 0, 2 * case.batch, (side, side), recipe.loss.mask_probability, recipe.loss.mask_ratio)
-    return prepare(raw, torch.from_numpy(masks), recipe.crops, device)
+    side, count = recipe.crops.global_size // patch, 2 * recipe.training.batch_size
+    masks = step_masks(0, 0, 0, count, (side, side), recipe.loss.mask_probability, recipe.loss.mask_ratio)
+    return prepare(random_crops(recipe, pinned=False), torch.from_numpy(masks), recipe.crops, device)
 
 
 class Side(abc.ABC):
@@ -80,7 +76,7 @@ class Side(abc.ABC):
         self.case, self.device, self.recipe = case, device, case.recipe()
         self.values = values_at(self.recipe, STEP, 1)
         self.make()
-        self.batch = random_batch(case, self.student.backbone.vit.patch_embed.patch_size[0], device)
+        self.batch = random_batch(self.recipe, self.student.backbone.vit.patch_embed.patch_size[0], device)
 
     @abc.abstractmethod
     def make(self) -> None:
@@ -91,8 +87,8 @@ class Side(abc.ABC):
         """The objective of the batch."""
 
     @abc.abstractmethod
-    def average(self) -> None:
-        """Update the teacher."""
+    def update(self) -> None:
+        """Clip the gradients, step, update the teacher."""
 
     def step(self) -> int:
         """Forward, backward, clipping, optimizer, teacher; waits for the device. Returns the images it took."""
@@ -100,10 +96,7 @@ class Side(abc.ABC):
         with runtime.autocast(self.device, self.recipe.training):
             loss = self.loss()
         loss.backward()
-        clip_gradients(self.student, self.recipe.optimizer.clip_grad)
-        apply_schedule(self.optimizer, self.values)
-        self.optimizer.step()
-        self.average()
+        self.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -125,13 +118,15 @@ class Ours(Side):
         self.teacher = teacher_of(self.student).to(self.device)
         self.student.to(self.device).train()
         self.optimizer = build_optimizer(self.student, self.recipe.optimizer)
+        self.updating = update_of(self.student, self.teacher, self.optimizer, self.recipe.optimizer)
 
     def loss(self) -> Tensor:
         temperature = self.values.teacher_temperature
         return compute_losses(self.student, self.teacher, self.batch, temperature, self.recipe.loss).total
 
-    def average(self) -> None:
-        update_teacher(self.student, self.teacher, self.values.momentum)
+    def update(self) -> None:
+        self.updating.clip(self.values)
+        self.updating.apply(self.values)
 
 
 class Plain(Side):
@@ -151,7 +146,10 @@ class Plain(Side):
     def loss(self) -> Tensor:
         return plain.losses(self.student, self.teacher, self.batch, self.values.teacher_temperature, self.recipe)
 
-    def average(self) -> None:
+    def update(self) -> None:
+        clip_gradients(self.student, self.recipe.optimizer.clip_grad)
+        apply_schedule(self.optimizer, self.values)
+        self.optimizer.step()
         plain.update_teacher(self.student, self.teacher, self.values.momentum)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from midnight import __version__
-from midnight.bench import add_bench
+from midnight.commands.bench import add_bench
 from midnight.config import (
     CONFIG_DIR,
     Config,

@@ -95,7 +95,7 @@ def add_rates(command: argparse.ArgumentParser) -> None:
     """The GPU and the rates by which a run is reckoned."""
     command.add_argument(
         "--gpu",
-        choices=("h100", "h200", "a100", "l40s", "rtx4090", "a10"),
+        choices=("h100", "h100pcie", "h200", "b200", "a100", "l40s", "rtx4090", "a10"),
         default="h100",
         help="(default: %(default)s)",
     )

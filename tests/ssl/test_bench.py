@@ -58,7 +58,8 @@ def test_what_does_not_fit_is_told_with_the_plan(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H200", "H200"), ("NVIDIA A100-SXM4-80GB", "A100"),
+    [("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H200", "H200"), ("NVIDIA H100 PCIe", "H100 PCIe"),
+     ("NVIDIA A100-SXM4-80GB", "A100"),
      ("NVIDIA A10", "A10"), ("NVIDIA GeForce RTX 4090", "RTX 4090"), ("Tesla T4", None)],
 )  # fmt: skip
 def test_gpus_by_their_names(name: str, known: str | None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from midnight.config import Mlflow, Recipe, build, merge
+from midnight.ssl.launch.job import Job
 
 VALUES: dict[str, Any] = {
     "name": "tiny",
@@ -54,7 +55,7 @@ def loader(start: int) -> Iterator[Mapping[str, Tensor]]:
 
 
 def train_tiny(output: Path, recipe: Recipe | None = None, batches: Any = loader, **arguments: Any) -> None:
-    from midnight.ssl.trainer import train  # which needs OpenSlide; a recipe alone does not
+    from midnight.ssl.train import train  # which needs OpenSlide; a recipe alone does not
 
     values = {"cohorts": {}, "init_from": None, "mlflow": OFF, "tracking_dir": output.parent, "data": "demo"}
-    train(recipe or tiny_recipe(), output=output, loader=batches, **(values | arguments))
+    train(Job(recipe or tiny_recipe(), output=output, **(values | arguments)), batches)

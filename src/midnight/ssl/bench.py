@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -137,19 +137,30 @@ def timed(stepper: Stepper, steps: int, warm: int = WARM) -> dict[str, Any]:
     return row
 
 
-def longest_kernels(stepper: Stepper, count: int = KERNELS) -> list[dict[str, Any]]:
-    """What takes most of one step: kernels of a GPU, or operations of the CPU, by their own time in ms."""
-    gpu = stepper.device.type == "cuda"
+def longest(step: Callable[[], object], device: torch.device, count: int, of_cpu: bool = False) -> list[dict[str, Any]]:
+    """What takes most of a step, by its own time: kernels of a GPU, or else operations of the CPU.
+
+    Args:
+        step: makes one.
+        device: where.
+        count: how many are named, at most.
+        of_cpu: operations of the CPU also where there is a GPU.
+
+    Returns:
+        name, calls, ms, and share of all.
+    """
+    gpu = device.type == "cuda" and not of_cpu
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as record:
-        stepper.step()
-        synchronise(stepper.device)
-    name = "self_device_time_total" if gpu else "self_cpu_time_total"
+        step()
+        synchronise(device)
     events = [e for e in record.key_averages() if not gpu or e.device_type == torch.autograd.DeviceType.CUDA]
-    events = [e for e in events if not e.key.startswith("Optimizer.")]  # marks, that hold what is counted below them
-    events.sort(key=lambda event: -float(getattr(event, name)))
+    times = [(float(e.self_device_time_total if gpu else e.self_cpu_time_total) / 1e3, e) for e in events]
+    times = [(ms, e) for ms, e in times if not e.key.startswith("Optimizer.")]  # marks around what is counted already
+    total = sum(ms for ms, _ in times) or 1.0
+    times.sort(key=lambda each: -each[0])
     return [
-        {"name": e.key[:60], "ms": round(float(getattr(e, name)) / 1e3, 2), "calls": int(e.count)}
-        for e in events[:count]
+        {"name": e.key[:60], "calls": int(e.count), "ms": round(ms, 2), "share": round(ms / total, 4)}
+        for ms, e in times[:count]
     ]
 
 
@@ -160,6 +171,12 @@ def known_gpu(device: torch.device) -> Gpu | None:
     name = torch.cuda.get_device_name(device).lower().replace(" ", "")
     longest_first = sorted(GPUS, key=len, reverse=True)  # an A100 is no A10
     return next((GPUS[key] for key in longest_first if key in name), None)
+
+
+def utilisation(tflops: float, precision: str, device: torch.device) -> float | None:
+    """Share of the data sheet's peak in this precision; None for a device that is not in `GPUS`."""
+    gpu = known_gpu(device)
+    return None if gpu is None else round(tflops * 1e12 / gpu.peak(precision), 3)
 
 
 def bench(recipe: Recipe, steps: int) -> dict[str, Any]:
@@ -175,17 +192,15 @@ def bench(recipe: Recipe, steps: int) -> dict[str, Any]:
         try:
             stepper = Stepper(alone, device)
             row = timed(stepper, steps)
-            kernels = longest_kernels(stepper)
+            kernels = longest(stepper.step, device, KERNELS)
         except torch.cuda.OutOfMemoryError as error:
             raise MidnightError(
                 f"recipe {recipe.name}: a batch of {recipe.training.batch_size} does not fit into this GPU (planned: "
                 f"{plan.total / 1e9:.0f} GB); give a smaller --batch, or set training.activation_checkpointing: true"
             ) from error
-    gpu = known_gpu(device)
     about = {"recipe": recipe.name, "batch": recipe.training.batch_size, "blocks": _blocks(stepper)}
     about["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    peak = None if gpu is None else gpu.peak(recipe.training.precision) / 1e12
-    share = None if peak is None else round(row["tflops"] / peak, 3)
+    share = utilisation(row["tflops"], recipe.training.precision, device)
     return about | row | {"utilisation": share, "planned_gb": round(plan.total / 1e9, 1), "kernels": kernels}
 
 

@@ -17,34 +17,26 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from midnight.atomic import write_text
-from midnight.config import Mlflow, Recipe
+from midnight.config import Recipe
 from midnight.errors import MidnightError
-from midnight.logs import warn
 from midnight.ssl import distributed, runtime
 from midnight.ssl.checkpoint.aside import CHECKPOINTS
 from midnight.ssl.checkpoint.checkpoints import Checkpoint, Checkpoints
 from midnight.ssl.checkpoint.finished import keep
-from midnight.ssl.checkpoint.foresight import foresee
-from midnight.ssl.checkpoint.identity import run_config
-from midnight.ssl.checkpoint.init_file import init_file
-from midnight.ssl.checkpoint.run_key import SEGMENTS, run_key
 from midnight.ssl.crew import StalledError
 from midnight.ssl.exports.model_folder import HEADS, export_teacher, of_heads, save_weights
-from midnight.ssl.launch.signals import StoppedByOtherError, StoppedError, StopRequest, stop_on_signals
-from midnight.ssl.loader import Loader, tile_loader, tile_source
+from midnight.ssl.launch.signals import StoppedByOtherError, StoppedError, StopRequest
+from midnight.ssl.loader import Loader
 from midnight.ssl.loss_scale import LossScale
 from midnight.ssl.masking import step_masks
 from midnight.ssl.model.float8 import use_float8
 from midnight.ssl.model.network import build_student, teacher_of
 from midnight.ssl.model.weights import initialise, load_heads
 from midnight.ssl.monitor.metrics import METRICS, MetricsFile, effective_rank, entropy, mean_cosine, prototype_entropy
-from midnight.ssl.monitor.outcome import read_records, stayed_flat
-from midnight.ssl.monitor.probe import Probe, open_probe
+from midnight.ssl.monitor.probe import Probe
 from midnight.ssl.monitor.samples import CropSamples
 from midnight.ssl.monitor.tracking import Tracker
 from midnight.ssl.optimizer import build_optimizer
@@ -53,81 +45,8 @@ from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_
 from midnight.ssl.step import Losses, blank, compute_losses, prepare
 from midnight.ssl.update import update_of
 from midnight.tiles.device import DeviceAugment
-from midnight.tiles.folders.listing import is_tile_list
-from midnight.tiles.quarantine import FILE as QUARANTINED
 
 log = logging.getLogger(__name__)
-
-
-def train(
-    recipe: Recipe,
-    cohorts: Mapping[str, tuple[Path, float]],
-    output: Path,
-    init_from: Path | None,
-    mlflow: Mlflow,
-    tracking_dir: Path,
-    data: str,
-    loader: Loader | None = None,
-    drawn: Path | None = None,
-    manifests: Mapping[str, Path] | None = None,
-) -> None:
-    """Train a run to its end, from the newest good checkpoint of the same configuration if there is one.
-
-    Writes below `output`: config.yaml, metrics.jsonl, checkpoints/step_*/ and, at the end, teacher.safetensors,
-    model.json and heads.safetensors (what a post-training goes on with). Works alike in one process and under an
-    initialised process group; who started it does not matter.
-
-    Args:
-        recipe: everything that the run depends on besides the slides.
-        cohorts: index of slides and share of the tiles, by name.
-        output: the run's folder.
-        init_from: folder of the run that `backbone.init: run:NAME` names.
-        mlflow: tracking server.
-        tracking_dir: for the local sqlite file, where no server is named.
-        data: `real` or `demo`, kept in model.json.
-        loader: batches from a micro-step on; tiles of the cohorts if None.
-        drawn: index of the tiles drawn beforehand, for a recipe with `tiles.predrawn`.
-        manifests: manifest by cohort, for the labels of the probe; may lack some or all.
-
-    Raises:
-        MidnightError: the recipe can't be run, the data end, the disk is full, or losses stay non-finite.
-        StoppedError: Ctrl-C, SIGTERM or SIGUSR1 came, and a checkpoint was saved.
-        StalledError: batches no longer come, and a checkpoint was saved.
-    """
-    output = Path(output)
-    source = None if loader else tile_source(recipe, cohorts, drawn)
-    runtime.check_processes(recipe.training, recipe.name)
-    config = run_config(output, recipe, cohorts, init_from, data)
-    key = run_key(config)
-    if distributed.rank() == 0 and (change := foresee(output, recipe, config)):
-        log.warning("%s", change)
-    device = runtime.pick_device()
-    runtime.check_precision(device, recipe.training)
-    with runtime.prepared(device, recipe.training.workers), stop_on_signals() as stop:
-        trainer = Trainer(recipe, output, key, device, init_from, stop)
-        tracker = None
-        if distributed.rank() == 0:
-            write_text(output / "config.yaml", yaml.safe_dump(config | {"hash": key}, sort_keys=False))
-            tracker = Tracker(mlflow, Path(tracking_dir), output, config, resumed=trainer.step > 0)
-        status = "FAILED"
-        try:
-            indices = {name: index for name, (index, _) in cohorts.items()}
-            slides = {name: index for name, index in indices.items() if not is_tile_list(index)}
-            probe = open_probe(recipe, slides, manifests or {}, output, device)
-            if not distributed.active():  # several ask each other at their first optimizer step
-                stop.check(str(output))
-            found = loader or tile_loader(recipe, cohorts, output / QUARANTINED, source, lambda: bool(stop))
-            trainer.run(found, tracker, probe)
-            further = {"predrawn tiles": drawn, "backbone.init": init_file(recipe.backbone.init)}
-            inputs = indices | {role: path for role, path in further.items() if path}
-            trainer.export(data, inputs, config.get(SEGMENTS, []))
-            status = "FINISHED"
-            if distributed.rank() == 0 and (flat := stayed_flat(read_records(output / METRICS), recipe)):
-                warn(log, flat)
-        finally:
-            trainer.checkpoints.close()
-            if tracker is not None:
-                tracker.close(status)
 
 
 class Trainer:

@@ -12,7 +12,8 @@ from torch import Tensor
 from midnight.config import Optimizer
 from midnight.sending import send
 from midnight.ssl import distributed
-from midnight.ssl.kernels import has_triton, update
+from midnight.ssl.kernels import has_triton
+from midnight.ssl.kernels.update import Chunks, chunks_of
 from midnight.ssl.model.network import Network, update_teacher
 from midnight.ssl.optimizer import apply_schedule, clip_gradients
 from midnight.ssl.schedules import Values
@@ -58,6 +59,8 @@ class OnePassUpdate(Update):
 
     def clip(self, values: Values) -> Tensor:
         """See `Update.clip`. All that the step needs goes to the device here, while that is still at work."""
+        from midnight.ssl.kernels.on_gpu import update
+
         apply_schedule(self.optimizer, values)
         parts = [[pair for pair in pairs if pair[0].grad is not None] for pairs in self.pairs]
         self.live = [pair for pairs in parts for pair in pairs]
@@ -72,6 +75,8 @@ class OnePassUpdate(Update):
 
     def apply(self, values: Values) -> None:
         """See `Update.apply`."""
+        from midnight.ssl.kernels.on_gpu import update
+
         update.update_(*self.arguments)
         for own, _ in self.live:
             self.steps[own] += 1
@@ -113,8 +118,8 @@ class OnePassUpdate(Update):
 
 
 @functools.lru_cache(maxsize=4)
-def _chunks(sizes: tuple[int, ...], device: torch.device) -> update.Chunks:
-    return update.chunks_of(sizes, device)
+def _chunks(sizes: tuple[int, ...], device: torch.device) -> Chunks:
+    return chunks_of(sizes, device)
 
 
 def _grad(own: Tensor) -> Tensor:

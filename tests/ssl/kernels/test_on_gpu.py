@@ -32,7 +32,7 @@ def on(*values: Any) -> list[Any]:
     return [value.clone().to(DEVICE) if isinstance(value, Tensor) else value for value in values]
 
 
-def close(ours: Any, twin: Any, dtype: torch.dtype = torch.float32) -> None:
+def assert_close(ours: Any, twin: Any, dtype: torch.dtype = torch.float32) -> None:
     """Equal up to sums in another order and, of 16 bits, one rounding."""
     tolerance = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 1e-2}
     for one, other in zip(ours, twin, strict=True):
@@ -52,12 +52,12 @@ def test_tokens_forward(kernels: Any, dtype: torch.dtype, some: bool) -> None:
     rows, scales, count = rows_of(some)
     stream = made(13, 40, dtype=dtype) * 3 + 1
     ours = kernels["tokens"].gather_norm(*on(stream, rows), 1e-6, dtype)
-    close(ours, tokens.gather_norm(stream, rows, 1e-6, dtype), dtype)
+    assert_close(ours, tokens.gather_norm(stream, rows, 1e-6, dtype), dtype)
     changed, branch = stream.clone(), made(count, 40, dtype=dtype, seed=1)
     there = on(changed)[0]
     kernels["tokens"].add_(there, *on(branch, rows, scales))
     tokens.add_(changed, branch, rows, scales)
-    close([there], [changed], dtype)
+    assert_close([there], [changed], dtype)
     assert not torch.equal(changed, stream)
 
 
@@ -71,11 +71,11 @@ def test_tokens_backward(kernels: Any, dtype: torch.dtype, some: bool) -> None:
         made(count, 40, dtype=dtype, seed=2),
     )
     rstd = made(count, seed=3).abs()
-    close(kernels["tokens"].take(*on(grad, rows, scales), dtype), tokens.take(grad, rows, scales, dtype), dtype)
+    assert_close(kernels["tokens"].take(*on(grad, rows, scales), dtype), tokens.take(grad, rows, scales, dtype), dtype)
     there = on(grad)[0]
     kernels["tokens"].norm_backward_(there, *on(above, normed, rstd, rows))
     tokens.norm_backward_(grad, above, normed, rstd, rows)
-    close([there], [grad], dtype)
+    assert_close([there], [grad], dtype)
 
 
 @every_dtype
@@ -83,9 +83,9 @@ def test_more_rows_than_programs(kernels: Any, dtype: torch.dtype, monkeypatch: 
     for name in ("tokens", "activations", "prototypes"):
         monkeypatch.setattr(kernels[name], "PROGRAMS", 3)
     values = made(11, 20, dtype=dtype)
-    close(kernels["tokens"].take(*on(values, None, None), dtype), tokens.take(values, None, None, dtype), dtype)
+    assert_close(kernels["tokens"].take(*on(values, None, None), dtype), tokens.take(values, None, None, dtype), dtype)
     grad = made(11, 10, dtype=dtype, seed=1)
-    close(
+    assert_close(
         kernels["activations"].activate_backward(*on(grad, values), True),
         activations.activate_backward(grad, values, True),
         dtype,
@@ -96,9 +96,9 @@ def test_more_rows_than_programs(kernels: Any, dtype: torch.dtype, monkeypatch: 
 @every_dtype
 def test_activations(kernels: Any, dtype: torch.dtype, gated: bool) -> None:
     hidden, grad = made(7, 24, dtype=dtype), made(7, 12 if gated else 24, dtype=dtype, seed=1)
-    close([kernels["activations"].activate(*on(hidden), gated)], [activations.activate(hidden, gated)], dtype)
+    assert_close([kernels["activations"].activate(*on(hidden), gated)], [activations.activate(hidden, gated)], dtype)
     ours = kernels["activations"].activate_backward(*on(grad, hidden), gated)
-    close(ours, activations.activate_backward(grad, hidden, gated), dtype)
+    assert_close(ours, activations.activate_backward(grad, hidden, gated), dtype)
 
 
 @every_dtype
@@ -111,16 +111,16 @@ def test_folding(kernels: Any, dtype: torch.dtype) -> None:
         made(70, seed=4),
     )
     ours = kernels["folding"].fold_inputs(*on(weight, bias, scale, shift), dtype)
-    close(ours, folding.fold_inputs(weight, bias, scale, shift, dtype), dtype)
+    assert_close(ours, folding.fold_inputs(weight, bias, scale, shift, dtype), dtype)
     ours = kernels["folding"].fold_outputs(*on(weight, bias, gain), dtype)
-    close(ours, folding.fold_outputs(weight, bias, gain, dtype), dtype)
+    assert_close(ours, folding.fold_outputs(weight, bias, gain, dtype), dtype)
     of_weight, of_bias = made(70, 66, seed=5), made(70, seed=6)
     twin = folding.unfold_inputs(of_weight.clone(), of_bias, weight, scale, shift)
     ours = kernels["folding"].unfold_inputs(*on(of_weight, of_bias, weight, scale, shift))
-    close(ours, [twin.weight, twin.scale, twin.shift])
+    assert_close(ours, [twin.weight, twin.scale, twin.shift])
     after = folding.unfold_outputs(of_weight.clone(), of_bias, weight, bias, gain)
     own, along = kernels["folding"].unfold_outputs(*on(of_weight, weight, gain))
-    close([own, along.cpu() + of_bias * bias], [after.weight, after.gain])
+    assert_close([own, along.cpu() + of_bias * bias], [after.weight, after.gain])
 
 
 # Triton's interpreter multiplies no matrices of bfloat16.
@@ -130,12 +130,12 @@ def test_attention(kernels: Any, dtype: torch.dtype) -> None:
     qkv, grad = made(167, 3 * heads * 16, dtype=dtype), made(167, heads * 16, dtype=dtype, seed=1)
     assert len(tiles_of(layout, 64, DEVICE).start) == 2 * 2 + 3
     out, normalisers = attention.attend(qkv, heads, layout)
-    close(kernels["attention"].attend(*on(qkv), heads, layout), (out, normalisers), dtype)
+    assert_close(kernels["attention"].attend(*on(qkv), heads, layout), (out, normalisers), dtype)
     twin = attention.attend_backward(grad, qkv, out, normalisers, heads, layout)
     below, sums = kernels["attention"].attend_backward(*on(grad, qkv, out, normalisers), heads, layout)
-    close([below], [twin[0]], dtype)
+    assert_close([below], [twin[0]], dtype)
     torch.testing.assert_close(sums.cpu(), twin[1], atol=2e-2, rtol=1e-2)
-    close([sums], [below.cpu().float().sum(dim=0)], torch.bfloat16)
+    assert_close([sums], [below.cpu().float().sum(dim=0)], torch.bfloat16)
 
 
 @pytest.mark.parametrize("rows", [9, 0])
@@ -148,7 +148,7 @@ def test_prototypes(kernels: Any, dtype: torch.dtype, rows: int, monkeypatch: py
     )
     there = prototypes.ScaledTargets(*on(*targets))
     for dim in (0, 1):
-        close([kernels["prototypes"].sums(there, dim)], [prototypes._sums(targets, dim)])
+        assert_close([kernels["prototypes"].sums(there, dim)], [prototypes._sums(targets, dim)])
     assert_cross_entropy(kernels["prototypes"], student, targets, there, dtype)
     matched = prototypes.MatchedTargets(made(3, 40, seed=5).softmax(dim=1), torch.arange(rows, dtype=torch.int32) % 3)
     assert_cross_entropy(kernels["prototypes"], student, matched, prototypes.MatchedTargets(*on(*matched)), dtype)
@@ -158,11 +158,11 @@ def assert_cross_entropy(kernels: Any, student: Tensor, targets: Any, there: Any
     rows = len(student)
     terms, normalisers = prototypes.cross_entropy_terms(student, targets, 0.1)
     ours = kernels.cross_entropy_terms(*on(student), there, 0.1)
-    close(ours, (terms, normalisers))
+    assert_close(ours, (terms, normalisers))
     factors = made(rows, seed=4)
     twin = prototypes.cross_entropy_backward(factors, student, normalisers, targets, 0.1)
     ours = kernels.cross_entropy_backward(*on(factors, student, normalisers), there, 0.1)
-    close([ours], [twin], dtype)
+    assert_close([ours], [twin], dtype)
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["of length 1", "of their own length"])
@@ -170,10 +170,10 @@ def assert_cross_entropy(kernels: Any, student: Tensor, targets: Any, there: Any
 def test_directions(kernels: Any, dtype: torch.dtype, trained: bool) -> None:
     rows, lengths = made(5, 24), made(5, 1, seed=1) if trained else None
     ours = kernels["directions"].scaled_directions(*on(rows, lengths), dtype)
-    close([ours], [directions.scaled_directions(rows, lengths, dtype)], dtype)
+    assert_close([ours], [directions.scaled_directions(rows, lengths, dtype)], dtype)
     grad = made(5, 24, dtype=dtype, seed=2)
     ours = kernels["directions"].scaled_directions_backward(*on(grad, rows, lengths))
-    close(ours, directions.scaled_directions_backward(grad, rows, lengths))
+    assert_close(ours, directions.scaled_directions_backward(grad, rows, lengths))
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["of length 1", "of their own length"])

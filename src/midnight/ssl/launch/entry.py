@@ -100,7 +100,7 @@ def start(path: Path) -> None:
     """Train a job to its end: as one process of many where somebody has started them, else with all it asks for.
 
     Raises:
-        MidnightError: see `midnight.ssl.trainer.train`; or this machine has too few GPUs or cores.
+        MidnightError: see `midnight.ssl.train.train`; or this machine has too few GPUs or cores.
     """
     job = read_job(path)
     with stop_on_signals(speaks=_speaks(os.environ)) as stop:
@@ -108,7 +108,7 @@ def start(path: Path) -> None:
             return
         if place(os.environ) or job.recipe.training.gpus == 1:
             end_with_launcher()
-            import midnight.ssl.trainer  # noqa: F401  (takes seconds, in which one may be told to stop)
+            import midnight.ssl.train  # noqa: F401  (takes seconds, in which one may be told to stop)
 
             stop.check(str(job.output))
             with process_group():
@@ -159,23 +159,6 @@ def check_machine(recipe: Recipe) -> None:
         )
 
 
-def run(job: Job) -> None:
-    """Train as this process of however many there are."""
-    from midnight.ssl.trainer import train
-
-    train(
-        recipe=job.recipe,
-        cohorts=job.cohorts,
-        output=job.output,
-        init_from=job.init_from,
-        mlflow=job.mlflow,
-        tracking_dir=job.tracking_dir,
-        data=job.data,
-        drawn=job.drawn,
-        manifests=job.manifests,
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line says; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m midnight.ssl.launch", description="Train one run.")
@@ -193,8 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_or_tell(job: Job) -> None:
     """Run; tell of an error before the others notice that this process is gone, so that it is known as the cause."""
+    from midnight.ssl.train import train
+
     try:
-        run(job)
+        train(job)
     except StoppedByOtherError:
         raise  # the other tells why
     except MidnightError as error:

@@ -13,7 +13,19 @@ FILE = "job.json"
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of `midnight.ssl.trainer.train`; see there."""
+    """A training run.
+
+    Attributes:
+        recipe: everything that it depends on besides the slides.
+        cohorts: index of slides and share of the tiles, by name.
+        output: the run's folder.
+        init_from: folder of the run that `backbone.init: run:NAME` names.
+        mlflow: tracking server.
+        tracking_dir: for the local sqlite file, where no server is named.
+        data: `real` or `demo`, kept in model.json.
+        drawn: index of the tiles drawn beforehand, for a recipe with `tiles.predrawn`.
+        manifests: manifest by cohort, for the labels of the probe; may lack some or all.
+    """
 
     recipe: Recipe
     cohorts: dict[str, tuple[Path, float]]

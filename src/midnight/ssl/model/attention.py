@@ -62,8 +62,8 @@ def settle(attn: Attention, tokens: Tensor) -> None:
 def xformers_works(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether xformers has kernels for this, forward and backward; where it is installed and has not, that is logged.
 
-    Two things mean that: its import fails, as it does for another torch, or it raises NotImplementedError for want of a
-    kernel. Whatever else goes wrong (no memory, a broken device, an ImportError within a kernel) is raised.
+    It has none if its import fails (as it does for another torch), or if it raises NotImplementedError. Whatever else
+    goes wrong (no memory, a broken device, an ImportError within a kernel) is raised.
     """
     if importlib.util.find_spec("xformers") is None:
         return False

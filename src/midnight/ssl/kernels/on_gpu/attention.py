@@ -77,37 +77,13 @@ def _products(grad, out, delta, count, heads: tl.constexpr, dim: tl.constexpr, t
     tl.store(delta + head.to(tl.int64) * count + row, tl.sum(product, axis=1), mask=row < count)
 
 
-@kernel("count")
-def _attend_backward(
-    qkv,
-    grad,
-    below,
-    sums,
-    lse,
-    delta,
-    starts,
-    lengths,
-    firsts,
-    count,
-    factor,
-    scale,
-    heads: tl.constexpr,
-    dim: tl.constexpr,
-    tile: tl.constexpr,
-    step: tl.constexpr,
-):
-    head, number = tl.program_id(0), tl.program_id(1)
-    start, length = tl.load(starts + number).to(tl.int64), tl.load(lengths + number)
-    stride: tl.constexpr = 3 * heads * dim
-    wide: tl.constexpr = heads * dim
-    base = qkv + start * stride + head * dim
-    over = grad + start * wide + head * dim
-    own_lse = lse + head.to(tl.int64) * count + start
-    own_delta = delta + head.to(tl.int64) * count + start
-    row = tl.load(firsts + number) + tl.arange(0, tile)
-    here = row < length
-    at = tl.arange(0, dim)
-    place = row[:, None] * stride + at[None, :]
+@triton.jit
+def _of_keys_and_values(
+    base, over, lse, delta, place, row, length, factor,
+    stride: tl.constexpr, wide: tl.constexpr, dim: tl.constexpr, tile: tl.constexpr, step: tl.constexpr,
+):  # fmt: skip
+    """A tile's tokens as keys and values: what comes back from all queries of their crop."""
+    here, at = row < length, tl.arange(0, dim)
     key = tl.load(base + wide + place, mask=here[:, None], other=0.0)
     value = tl.load(base + 2 * wide + place, mask=here[:, None], other=0.0)
     of_key = tl.zeros((tile, dim), tl.float32)
@@ -117,38 +93,72 @@ def _attend_backward(
         inside = line < length
         query = tl.load(base + line[:, None] * stride + at[None, :], mask=inside[:, None], other=0.0)
         above = tl.load(over + line[:, None] * wide + at[None, :], mask=inside[:, None], other=0.0)
-        normaliser = tl.load(own_lse + line, mask=inside, other=float("inf"))
-        along = tl.load(own_delta + line, mask=inside, other=0.0)
+        normaliser = tl.load(lse + line, mask=inside, other=float("inf"))
+        along = tl.load(delta + line, mask=inside, other=0.0)
         weights = tl.exp2(tl.dot(key, tl.trans(query), input_precision="ieee") * factor - normaliser[None, :])
         of_value += tl.dot(weights.to(above.dtype), above, input_precision="ieee")
         of_weights = tl.dot(value, tl.trans(above), input_precision="ieee")
         of_scores = (weights * (of_weights - along[None, :])).to(query.dtype)
         of_key += tl.dot(of_scores, query, input_precision="ieee")
-    result = below + start * stride + head * dim
-    of_key *= scale
-    tl.store(result + wide + place, of_key, mask=here[:, None])
-    tl.store(result + 2 * wide + place, of_value, mask=here[:, None])
-    sum_at = sums + number.to(tl.int64) * stride + head * dim + at
-    tl.store(sum_at + wide, tl.sum(tl.where(here[:, None], of_key, 0.0), axis=0))
-    tl.store(sum_at + 2 * wide, tl.sum(tl.where(here[:, None], of_value, 0.0), axis=0))
+    return of_key, of_value
+
+
+@triton.jit
+def _of_queries(
+    base, over, lse, delta, place, row, length, factor,
+    stride: tl.constexpr, wide: tl.constexpr, dim: tl.constexpr, tile: tl.constexpr, step: tl.constexpr,
+):  # fmt: skip
+    """The same tokens as queries: what comes back from all keys and values."""
+    here, at = row < length, tl.arange(0, dim)
     query = tl.load(base + place, mask=here[:, None], other=0.0)
     above = tl.load(over + row[:, None] * wide + at[None, :], mask=here[:, None], other=0.0)
-    normaliser = tl.load(own_lse + row, mask=here, other=float("inf"))
-    along = tl.load(own_delta + row, mask=here, other=0.0)
+    normaliser = tl.load(lse + row, mask=here, other=float("inf"))
+    along = tl.load(delta + row, mask=here, other=0.0)
     of_query = tl.zeros((tile, dim), tl.float32)
     for other in range(0, length, step):
         line = other + tl.arange(0, step)
         inside = line < length
         elsewhere = line[:, None] * stride + at[None, :]
-        keys = tl.load(base + wide + elsewhere, mask=inside[:, None], other=0.0)
-        values = tl.load(base + 2 * wide + elsewhere, mask=inside[:, None], other=0.0)
-        weights = tl.exp2(tl.dot(query, tl.trans(keys), input_precision="ieee") * factor - normaliser[:, None])
-        of_weights = tl.dot(above, tl.trans(values), input_precision="ieee")
+        key = tl.load(base + wide + elsewhere, mask=inside[:, None], other=0.0)
+        value = tl.load(base + 2 * wide + elsewhere, mask=inside[:, None], other=0.0)
+        weights = tl.exp2(tl.dot(query, tl.trans(key), input_precision="ieee") * factor - normaliser[:, None])
+        of_weights = tl.dot(above, tl.trans(value), input_precision="ieee")
         of_scores = weights * (of_weights - along[:, None])
-        of_query += tl.dot(of_scores.to(keys.dtype), keys, input_precision="ieee")
-    of_query *= scale
-    tl.store(result + place, of_query, mask=here[:, None])
-    tl.store(sum_at, tl.sum(tl.where(here[:, None], of_query, 0.0), axis=0))
+        of_query += tl.dot(of_scores.to(key.dtype), key, input_precision="ieee")
+    return of_query
+
+
+@triton.jit
+def _put(below, sums, values, here):
+    """Store a tile's gradient, and its sum over tokens."""
+    tl.store(below, values, mask=here[:, None])
+    tl.store(sums, tl.sum(tl.where(here[:, None], values, 0.0), axis=0))
+
+
+@kernel("count")
+def _attend_backward(
+    qkv, grad, below, sums, lse, delta, starts, lengths, firsts, count, factor, scale,
+    heads: tl.constexpr, dim: tl.constexpr, tile: tl.constexpr, step: tl.constexpr,
+):  # fmt: skip
+    head, number = tl.program_id(0), tl.program_id(1)
+    start, length = tl.load(starts + number).to(tl.int64), tl.load(lengths + number)
+    stride: tl.constexpr = 3 * heads * dim
+    wide: tl.constexpr = heads * dim
+    base, over = qkv + start * stride + head * dim, grad + start * wide + head * dim
+    own_lse = lse + head.to(tl.int64) * count + start
+    own_delta = delta + head.to(tl.int64) * count + start
+    row = tl.load(firsts + number) + tl.arange(0, tile)
+    here, at = row < length, tl.arange(0, dim)
+    place = row[:, None] * stride + at[None, :]
+    result = below + start * stride + head * dim + place
+    total_at = sums + number.to(tl.int64) * stride + head * dim + at
+    of_key, of_value = _of_keys_and_values(
+        base, over, own_lse, own_delta, place, row, length, factor, stride, wide, dim, tile, step
+    )
+    _put(result + wide, total_at + wide, of_key * scale, here)
+    _put(result + 2 * wide, total_at + 2 * wide, of_value, here)
+    of_query = _of_queries(base, over, own_lse, own_delta, place, row, length, factor, stride, wide, dim, tile, step)
+    _put(result, total_at, of_query * scale, here)
 
 
 _LOG2_E = 1.4426950408889634

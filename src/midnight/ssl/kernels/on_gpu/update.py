@@ -1,4 +1,11 @@
-"""Kernels of `midnight.ssl.kernels.update`: a program reads a chunk of each tensor that belongs together."""
+"""AdamW, gradient clipping and the teacher's moving average in one pass over all tensors.
+
+torch's fused functions pass over the gradients three times (norm, clip, step) and over the weights twice (step,
+teacher). What is plain torch beside this is torch's own: `midnight.ssl.update.Update`.
+"""
+
+import itertools
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -31,11 +38,18 @@ def _squares(pointers, tensors, starts, sizes, out, chunk: tl.constexpr, block: 
     tl.store(out + number, tl.sum(total))
 
 
-def squares(pointers: Tensor, chunks: Chunks) -> Tensor:
-    """Sum of squares of each chunk, float32."""
-    out = torch.empty(len(chunks.tensor), dtype=torch.float32, device=pointers.device)
-    _squares((len(out),), pointers, chunks.tensor, chunks.start, chunks.size, out, CHUNK, BLOCK)
-    return out
+def norms(gradients: Tensor, chunks: Chunks, parts: Sequence[int]) -> Tensor:
+    """Norms float32 [parts] of float32 tensors that follow each other part by part.
+
+    Args:
+        gradients: their addresses, int64 [n].
+        chunks: theirs.
+        parts: first tensor of each part, and n at the end.
+    """
+    squares = torch.empty(len(chunks.tensor), dtype=torch.float32, device=gradients.device)
+    _squares((len(squares),), gradients, chunks.tensor, chunks.start, chunks.size, squares, CHUNK, BLOCK)
+    bounds = [chunks.first[tensor] for tensor in parts]
+    return torch.stack([squares[a:b].sum() for a, b in itertools.pairwise(bounds)]).sqrt()
 
 
 @triton.jit
@@ -104,7 +118,17 @@ def update_(
     eps: float,
     share: float,
 ) -> None:
-    """See `midnight.ssl.kernels.update.update_`."""
-    tables, count = chunks[:3], pointers.shape[1]
-    numbers_of_all = (count, *betas, eps, share, CHUNK, BLOCK)
-    _update((len(chunks.tensor),), pointers, numbers, clips, *tables, *numbers_of_all)
+    """A step of AdamW and of the teacher, in place.
+
+    Args:
+        pointers: int64 [5, n], addresses of weights, gradients, their moving means and those of their squares, and the
+            teacher's weights; all float32 and contiguous.
+        numbers: float32 [3, n]: 1 − lr · weight decay; lr / (1 − β₁ᵗ); √(1 − β₂ᵗ).
+        clips: float32 [n], by which gradients are multiplied.
+        chunks: those of the tensors.
+        betas: AdamW's.
+        eps: AdamW's.
+        share: of the student in the teacher's moving average.
+    """
+    sizes = (pointers.shape[1], *betas, eps, share, CHUNK, BLOCK)
+    _update((len(chunks.tensor),), pointers, numbers, clips, *chunks[:3], *sizes)
