@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/.installed: envs/requirements.lock pyproject.toml $(wildcard src/midnight/tiles/*.[ch])
+.venv/.installed: envs/requirements.lock pyproject.toml $(wildcard src/midnight/tiles/*.h src/midnight/tiles/*/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Midnight needs Python 3.11 or newer; choose one with make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -41,7 +41,7 @@ test: setup-dev  ## the test suite
 
 # What rounds differently on other processors. Each library is told to leave out instructions that this processor has.
 NUMERICAL := tests/test_native.py tests/evaluate/test_hest.py tests/evaluate/test_perturb.py tests/report/test_statistics.py \
-	$(addprefix tests/tiles/test_,area.py colour.py crops.py hsv_filter.py jpeg.py resample.py stain.py views.py device.py) \
+	tests/tiles/augment tests/tiles/draw/test_hsv_filter.py $(addprefix tests/tiles/read/test_,area.py jpeg.py) \
 	tests/ssl/loss $(addprefix tests/ssl/,test_optimizer.py test_step.py monitor/test_metrics.py) \
 	$(addprefix tests/ssl/model/test_,packing.py residual.py network.py fused.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES=X86_V4 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \

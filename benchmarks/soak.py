@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from midnight.config import Crops, Tiles
-from midnight.tiles.quarantine import FILE, read_quarantine
+from midnight.tiles.draw.lost_slides import FILE, read_quarantine
 from midnight.tiles.stream import TileStream
 
 PLANS = [Plan(10_000, tile, seed) for seed, tile in enumerate((256, 240, 256))]

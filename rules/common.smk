@@ -11,7 +11,7 @@ from midnight.evaluate.start import read_start
 from midnight.paths import Layout
 from midnight.slides.pin import pinned_sources, planned_slides
 from midnight.ssl.checkpoint.foresight import foresee
-from midnight.tiles.shards.tileset import TileSet
+from midnight.tiles.predrawn.tileset import TileSet
 
 CONDA = "../envs/midnight.yaml"
 GPUS_PER_NODE = 8

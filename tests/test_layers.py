@@ -1,6 +1,7 @@
 """Data walks one way: a later room of the house may import an earlier one, never the reverse."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,15 @@ def test_no_room_imports_a_later_one(room: str) -> None:
 def test_the_core_imports_no_room_but_the_command_line_does() -> None:
     files = [path for path in [*SOURCE.glob("*.py"), *(SOURCE / "config").glob("*.py")] if path.name != "cli.py"]
     assert {path.name: imported_rooms(path) for path in files if imported_rooms(path)} == {}
+
+
+WITHIN_TILES = ["read", "draw", "augment", "predrawn", "folders"]
+
+
+@pytest.mark.parametrize("room", WITHIN_TILES)
+def test_within_tiles_too_no_room_imports_a_later_one(room: str) -> None:
+    files = sorted((SOURCE / "tiles" / room).rglob("*.py"))
+    assert files
+    later = WITHIN_TILES[WITHIN_TILES.index(room) + 1 :]
+    found = re.findall(r"from midnight\.tiles\.(\w+)", "\n".join(path.read_text() for path in files))
+    assert set(found).isdisjoint(later)

@@ -18,7 +18,7 @@ from midnight.config import load_recipe
 from midnight.demo.gdc_service import main as serve
 from midnight.ssl.exports.model_folder import export_teacher
 from midnight.ssl.model.backbone import build_vit
-from midnight.tiles.examples import draw_sheet, write_sheet
+from midnight.tiles.draw.examples import draw_sheet, write_sheet
 from tests.benchmarks.scripts import FOLDER as BENCHMARKS
 from tests.benchmarks.scripts import load_script
 from tests.ssl.tiny import tiny_recipe

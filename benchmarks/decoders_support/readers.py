@@ -19,7 +19,7 @@ import tifffile
 from tiles_support.jpegs import join
 
 from midnight.config import Tissue
-from midnight.tiles.reader import SlideReader, plan
+from midnight.tiles.read.reader import SlideReader, plan
 from midnight.tissue.shard import SlideRow, segment_slide
 
 SIZE = 256

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import tifffile
 
-from midnight.tiles.reader import SlideReader, Window
+from midnight.tiles.read.reader import SlideReader, Window
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.openslides import open_slide, read_rgb
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from midnight.config import Crops, Tiles, Tissue
-from midnight.tiles.reads import LANES
-from midnight.tiles.rng import Generators, Purpose
-from midnight.tiles.stain import augment
+from midnight.tiles.augment.hed import augment
+from midnight.tiles.draw.rng import Generators, Purpose
+from midnight.tiles.draw.shared_reads import LANES
 from midnight.tiles.stream import TileStream
 from midnight.tissue.index import join_shards, write_records
 from midnight.tissue.shard import SlideRow, segment_slide

@@ -259,7 +259,7 @@ def run_slides_pin(arguments: argparse.Namespace) -> None:
 
 def run_tiles_show(arguments: argparse.Namespace) -> None:
     """`midnight tiles show SLIDE`."""
-    from midnight.tiles.examples import check_sheet, write_sheet
+    from midnight.tiles.draw.examples import check_sheet, write_sheet
 
     tiles = load_recipe(arguments.recipe).tiles
     check_sheet(arguments.output, arguments.slide, arguments.force)
@@ -271,8 +271,8 @@ def run_tiles_show(arguments: argparse.Namespace) -> None:
 def run_tiles_plan(arguments: argparse.Namespace) -> None:
     """`midnight tiles plan`."""
     from midnight.paths import Layout
-    from midnight.tiles.shards.plan import describe, measure
-    from midnight.tiles.shards.tileset import find_set
+    from midnight.tiles.predrawn.plan import describe, measure
+    from midnight.tiles.predrawn.tileset import find_set
 
     config = _config(arguments)
     tile_set, layout = find_set(config, arguments.recipe), Layout(config.results_dir, config.data_dir)

@@ -1,8 +1,8 @@
-"""The compiled part of this package: `tiles/_area.c`, `_hsv.c`, `_jpeg.c` and `_views.c`.
+"""The compiled part of this package: `tiles/read/_area.c`, `tiles/read/_jpeg.c` and `tiles/augment/_views.c`.
 
 They need no header and no library and are compiled when the package is installed, by whatever C compiler is there.
 Without one, that step is left out; everything works all the same, with the same pixels at full size, and slower:
-`midnight.tiles.jpeg` then decodes whole tiles with imagecodecs; averages, the filter and the views are made with numba.
+`midnight.tiles.read.jpeg` then decodes whole tiles with imagecodecs; averages and the views are made with numba.
 `midnight doctor` says which it is. `MIDNIGHT_NATIVE=FILE` takes another build, `MIDNIGHT_NATIVE=` (empty) none.
 """
 
@@ -36,7 +36,6 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.midnight_area_room.restype = size
     found.midnight_area.argtypes = (pointer, size, size, pointer, pointer, size, size, size, pointer, pointer)
     found.midnight_area.restype = None
-    found.midnight_hsv_at_least.argtypes = (pointer, size, pointer, size)
     found.midnight_jpeg_new.restype = pointer
     found.midnight_jpeg_free.argtypes = (pointer,)
     found.midnight_jpeg_free.restype = None

@@ -144,7 +144,7 @@ def test_reads_name_the_jpeg_tiles_that_they_touch(slide: Path) -> None:
 
 
 def test_the_best_reduction_of_a_read_is_a_power_of_two() -> None:
-    pytest.importorskip("midnight.tiles.reader")
+    pytest.importorskip("midnight.tiles.read.reader")
     from types import SimpleNamespace as Fake
 
     record = Fake(path="x.svs")

@@ -50,8 +50,8 @@ from midnight.ssl.model.network import build_student, teacher_of
 from midnight.ssl.model.positions import resize_of
 from midnight.ssl.runtime import autocast
 from midnight.ssl.step import regularize
-from midnight.tiles.sampler import TileSampler
-from midnight.tiles.shards.codec import encode
+from midnight.tiles.draw.sampler import TileSampler
+from midnight.tiles.predrawn.codec import encode
 from midnight.tissue.index import training_slides
 from midnight.tissue.segmenters import segment
 from tests.ssl.launched import small_index

@@ -13,7 +13,7 @@ from midnight.evaluate.encoder import Encoder, load_encoder, patch_map, pool
 from midnight.evaluate.quick import measure
 from midnight.evaluate.registry import find_model
 from midnight.evaluate.segment import check_frozen
-from midnight.tiles.stain import HED_FROM_RGB
+from midnight.tiles.augment.hed import HED_FROM_RGB
 
 
 def tissue(seed: int, count: int = 2, side: int = 28) -> torch.Tensor:

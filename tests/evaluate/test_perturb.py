@@ -18,7 +18,7 @@ from midnight.evaluate.perturb import join_base, perturb, shift_stain
 from midnight.evaluate.records import read_record
 from midnight.evaluate.score import score_tasks
 from midnight.evaluate.store import Embeddings, read_embeddings
-from midnight.tiles.stain import DENSITIES, HED_FROM_RGB
+from midnight.tiles.augment.hed import DENSITIES, HED_FROM_RGB
 from tests.evaluate.eva_example import MODELS, TASKS, write_patch_camelyon
 
 HALF = (0.5, 0.5, 0.5)

@@ -16,7 +16,7 @@ from midnight.evaluate.encoder import embed_images, load_encoder
 from midnight.mil.bags import read_mark
 from midnight.mil.command import find_weights
 from midnight.mil.ledger import read_table
-from tests.tiles.damaged import damage
+from tests.tiles.read.damaged import damage
 from tests.tissue.small_slides import tissue_image, write_slide
 from tests.waiting import comes_true
 

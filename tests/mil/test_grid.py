@@ -3,7 +3,7 @@ import pytest
 
 from midnight.config import Features
 from midnight.mil.grid import RUN, grid_of
-from midnight.tiles.foreground import mask_view
+from midnight.tiles.draw.foreground import mask_view
 from midnight.tissue.resolution import SlideError
 from tests.tissue.small_slides import make_record
 

@@ -14,7 +14,7 @@ from midnight.config import HsvFilter, Recipe
 from midnight.errors import MidnightError
 from midnight.ssl.crew import StallLimits
 from midnight.ssl.loader import tile_loader
-from midnight.tiles.quarantine import FILE, read_quarantine
+from midnight.tiles.draw.lost_slides import FILE, read_quarantine
 from midnight.tissue.index import training_slides
 from tests.ssl.tiny import tiny_recipe, train_tiny
 from tests.tissue.small_slides import make_index, tissue_image, write_slide

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from midnight.config import Crops, Tiles
 from midnight.errors import MidnightError
-from midnight.tiles.quarantine import read_quarantine
+from midnight.tiles.draw.lost_slides import read_quarantine
 from midnight.tiles.stream import TileStream
 from midnight.tissue.index import training_slides
 from tests.tiles.batches import batches, differences

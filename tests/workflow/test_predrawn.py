@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from midnight.config import merge
-from midnight.tiles.shards.index import read_index
+from midnight.tiles.predrawn.index import read_index
 from tests.workflow.harness import TINY_RUN, Workflow, copy_workflow, make_workflow
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

@@ -4,8 +4,8 @@ from midnight.logs import redirect
 
 with redirect(snakemake.log[0]):
     from midnight.config import Tiles, build
-    from midnight.tiles.shards.join import join_parts
-    from midnight.tiles.shards.tileset import TileSet
+    from midnight.tiles.predrawn.join import join_parts
+    from midnight.tiles.predrawn.tileset import TileSet
 
     params = snakemake.params
     tile_set = TileSet.of(params.cohorts, build(Tiles, params.tiles, "tiles"), params.per_shard)

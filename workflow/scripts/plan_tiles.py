@@ -4,8 +4,8 @@ from midnight.logs import redirect
 
 with redirect(snakemake.log[0]):
     from midnight.config import Draw, Tiles, build
-    from midnight.tiles.shards.plan import write_plan
-    from midnight.tiles.shards.tileset import TileSet
+    from midnight.tiles.predrawn.plan import write_plan
+    from midnight.tiles.predrawn.tileset import TileSet
 
     params = snakemake.params
     tile_set = TileSet.of(params.cohorts, build(Tiles, params.tiles, "tiles"), params.draw["tiles_per_shard"])

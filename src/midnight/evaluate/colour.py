@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from midnight.tiles.stain import HED_FROM_RGB
+from midnight.tiles.augment.hed import HED_FROM_RGB
 
 PATCH = 14
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -1,9 +1,10 @@
 """Perturbed images: what a variant of a task shows to heads that were fitted without them.
 
 Both changes are made to an image's own pixels, before eva's preprocessing. The stain shift is that of the training
-augmentation (`midnight.tiles.stain`), drawn from the image's pixels alone: the same in every run, for every model and
-input size, in whatever order images are read. The magnification is changed by showing the image's centre only, so an
-image loses its border and gains no detail; there is no lower magnification, since nothing is known beyond the border.
+augmentation (`midnight.tiles.augment.hed`), drawn from the image's pixels alone: the same in every run, for every
+model and input size, in whatever order images are read. The magnification is changed by showing the image's centre
+only, so an image loses its border and gains no detail; there is no lower magnification, since nothing is known beyond
+the border.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ def perturb(image: Tensor, perturbation: Perturbation) -> Tensor:
 
 def shift_stain(image: Tensor, sigma: float) -> Tensor:
     """The image (RGB uint8 [3, h, w]) with shifted stains; a function of its pixels and `sigma` alone."""
-    from midnight.tiles.stain import augment
+    from midnight.tiles.augment.hed import augment
 
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     seed = int.from_bytes(hashlib.blake2b(pixels.data, digest_size=8).digest())

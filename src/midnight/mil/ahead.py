@@ -13,8 +13,8 @@ from midnight.config import Features
 from midnight.mil.grid import Grid, grid_of
 from midnight.mil.job import Item
 from midnight.outages import Patience
-from midnight.tiles.reader import SlideReader
-from midnight.tiles.window import Tile, cut
+from midnight.tiles.read.reader import SlideReader
+from midnight.tiles.read.window import Tile, cut
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.resolution import DamagedError, SlideError
 

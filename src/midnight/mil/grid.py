@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from midnight.config import Features
-from midnight.tiles.foreground import MaskView, mask_view
-from midnight.tiles.positions import position_share, side_of
-from midnight.tiles.window import Window
-from midnight.tiles.window import plan as window_of
+from midnight.tiles.draw.foreground import MaskView, mask_view
+from midnight.tiles.draw.positions import position_share, side_of
+from midnight.tiles.read.window import Window
+from midnight.tiles.read.window import plan as window_of
 from midnight.tissue.index import TissueRecord
 from midnight.tissue.resolution import SlideError, has_mpp
 

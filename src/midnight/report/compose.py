@@ -29,7 +29,7 @@ def draw_cohort(index: Path, tiles: Tiles, cohort: str, seed: int, outputs: Mapp
         seed: of the examples.
         outputs: files for "tiles", "stain" and "tissue".
     """
-    from midnight.tiles.examples import draw_examples
+    from midnight.tiles.draw.examples import draw_examples
 
     examples = draw_examples(index, tiles, EXAMPLES, seed)
     figures.draw_tiles(examples, outputs["tiles"], cohort)
@@ -42,7 +42,7 @@ def draw_cohort(index: Path, tiles: Tiles, cohort: str, seed: int, outputs: Mapp
 
 def draw_patch_maps(models: Mapping[str, Path], index: Path, tiles: Tiles, seed: int, output: Path) -> None:
     """Principal components of the patch tokens of each model (label: folder) on a few accepted tiles of a cohort."""
-    from midnight.tiles.examples import draw_examples
+    from midnight.tiles.draw.examples import draw_examples
 
     examples = [example for example in draw_examples(index, tiles, EXAMPLES, seed) if example.accepted][:PATCH_TILES]
     images = np.array([example.tile for example in examples], np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 from midnight.report.scores import finite
 from midnight.slides.manifest import read_refused
 from midnight.slides.quarantine import read_statuses
-from midnight.tiles.quarantine import DAMAGED, FILE, read_quarantine
+from midnight.tiles.draw.lost_slides import DAMAGED, FILE, read_quarantine
 from midnight.tissue.index import read_index
 
 

@@ -19,10 +19,10 @@ from midnight.reading import Slot, tell_in
 from midnight.ssl import distributed
 from midnight.ssl.crew import POLL, Crew, StallLimits
 from midnight.ssl.mounts import mount_of
+from midnight.tiles.draw.source import TileSource
 from midnight.tiles.folders.listing import is_tile_list
 from midnight.tiles.folders.source import FolderSource
-from midnight.tiles.shards.source import open_source
-from midnight.tiles.source import TileSource
+from midnight.tiles.predrawn.source import open_source
 from midnight.tiles.stream import TileStream
 
 log = logging.getLogger(__name__)

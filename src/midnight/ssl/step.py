@@ -65,7 +65,7 @@ class Losses:
 def normalise(crops: Tensor, config: Crops, device: torch.device) -> Tensor:
     """Crops [B, V, 3, H, W] as normalised float32 [V·B, 3, H, W] on `device`, all first views first.
 
-    uint8 crops are normalised; floats were (by `midnight.tiles.device`).
+    uint8 crops are normalised; floats were (by `midnight.tiles.augment.device`).
     """
     flat = crops.to(device, non_blocking=True).transpose(0, 1).flatten(0, 1)
     if flat.is_floating_point():

@@ -21,8 +21,8 @@ from midnight.ssl.monitor.outcome import read_records, stayed_flat
 from midnight.ssl.monitor.probe import open_probe
 from midnight.ssl.monitor.tracking import Tracker
 from midnight.ssl.trainer import Trainer
+from midnight.tiles.draw.lost_slides import FILE as QUARANTINED
 from midnight.tiles.folders.listing import is_tile_list
-from midnight.tiles.quarantine import FILE as QUARANTINED
 
 log = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from midnight.ssl.schedules import Values, values_at
 from midnight.ssl.sharding import gathered, restore_tensors, shard, synchronise_gradients, training_tensors
 from midnight.ssl.step import Losses, blank, compute_losses, prepare
 from midnight.ssl.update import update_of
-from midnight.tiles.device import DeviceAugment
+from midnight.tiles.augment.device import DeviceAugment
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 Sample i is a function of (seed, i) alone: its slide, position, stains and crops come from counter-based generators
 keyed by both. So the data do not depend on the number of workers, and a run that resumes at step k starts there,
-with nothing replayed and nothing skipped through. (For slides that vanish meanwhile see `midnight.tiles.drawer`.)
+with nothing replayed and nothing skipped through. (For slides that vanish meanwhile see `midnight.tiles.draw.drawer`.)
 Bit for bit this holds on machines of one kind: another processor may round a pixel of an augmented crop otherwise.
 
 **Processes, not threads.** On two cores two threads give a tenth more tiles than two processes (735 against 660 per s,
@@ -24,12 +24,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from midnight.config import choose
 from midnight.config.recipe import Crops, Tiles
-from midnight.tiles.crops import multi_crop_into
-from midnight.tiles.drawn import DrawnTile
-from midnight.tiles.reads import SharedReads
-from midnight.tiles.rng import Generators, Purpose
-from midnight.tiles.source import OnlineSource, TileSource
-from midnight.tiles.stain import augment as stain
+from midnight.tiles.augment.crops import multi_crop_into
+from midnight.tiles.augment.hed import augment as stain
+from midnight.tiles.draw.drawn import DrawnTile
+from midnight.tiles.draw.rng import Generators, Purpose
+from midnight.tiles.draw.shared_reads import SharedReads
+from midnight.tiles.draw.source import OnlineSource, TileSource
 
 Batch = dict[str, torch.Tensor]
 
@@ -76,8 +76,8 @@ class TileStream(IterableDataset[Batch]):
             rank: this process among `world`.
             world: processes that train together.
             start_step: the first batch.
-            augment: "cpu" gives augmented crops; "device" whole tiles, for `midnight.tiles.device`.
-            quarantine: file in which slides are recorded that can't be read (see `midnight.tiles.quarantine`).
+            augment: "cpu" gives augmented crops; "device" whole tiles, for `midnight.tiles.augment.device`.
+            quarantine: file in which slides are recorded that can't be read (see `midnight.tiles.draw.lost_slides`).
             source: where tiles come from, if not from the cohorts' slides: a set drawn beforehand.
 
         Raises:

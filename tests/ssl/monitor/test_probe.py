@@ -112,7 +112,7 @@ def test_the_same_recipe_gives_the_same_tiles_and_another_seed_does_not(cohorts:
 
 def test_the_probes_tiles_are_not_those_of_training(cohorts: dict[str, Path]) -> None:
     """The same generators with the recipe's own seed would draw training's tiles."""
-    from midnight.tiles.source import OnlineSource
+    from midnight.tiles.draw.source import OnlineSource
 
     recipe = probe_recipe()
     source = OnlineSource({"0": (cohorts["fine"], 1.0)}, recipe.tiles, recipe.seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from midnight.report.figures import style
-from midnight.tiles.stain import augment
+from midnight.tiles.augment.hed import augment
 
 COLUMNS = 4
 

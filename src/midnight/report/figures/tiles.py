@@ -14,7 +14,7 @@ COLUMNS = 4
 
 
 class Example(Protocol):
-    """What is drawn of a tile; `midnight.tiles.examples.Example` is one."""
+    """What is drawn of a tile; `midnight.tiles.draw.examples.Example` is one."""
 
     @property
     def tile(self) -> np.ndarray:
@@ -58,7 +58,7 @@ def draw_tiles(examples: Sequence[Example], output: Path, cohort: str) -> None:
     """Two rows of accepted tiles, one row per reason of rejection, with µm/px and the share that decided.
 
     Args:
-        examples: e.g. from `midnight.tiles.examples.draw_examples`.
+        examples: e.g. from `midnight.tiles.draw.examples.draw_examples`.
         output: `tiles-{cohort}.png`.
         cohort: name for the title.
     """

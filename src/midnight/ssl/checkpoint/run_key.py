@@ -9,7 +9,7 @@ from typing import Any
 from midnight.config import Tiles
 from midnight.hashing import hash_value
 from midnight.ssl.checkpoint.init_file import RECORD
-from midnight.tiles.shards.tileset import FOR_DAMAGED
+from midnight.tiles.predrawn.tileset import FOR_DAMAGED
 
 SEGMENTS = "segments"
 """In a run's configuration: what was done before with other values, see `midnight.ssl.checkpoint.segments`."""

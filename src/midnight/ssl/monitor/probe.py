@@ -27,10 +27,10 @@ from midnight.ssl.monitor.knn import balanced_accuracy, knn_predict
 from midnight.ssl.monitor.label_free import STAIN_SIGMA, describe
 from midnight.ssl.monitor.probe_labels import LabelPlan, plan_labels
 from midnight.ssl.step import normalise
-from midnight.tiles.drawer import TileDrawer
-from midnight.tiles.reader import SlideReader
-from midnight.tiles.sampler import TileSampler
-from midnight.tiles.stain import augment
+from midnight.tiles.augment.hed import augment
+from midnight.tiles.draw.drawer import TileDrawer
+from midnight.tiles.draw.sampler import TileSampler
+from midnight.tiles.read.reader import SlideReader
 
 log = logging.getLogger(__name__)
 

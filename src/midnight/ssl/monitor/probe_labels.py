@@ -15,7 +15,7 @@ import numpy as np
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
 from midnight.slides.manifest import read_manifest
-from midnight.tiles.sampler import windows_of
+from midnight.tiles.draw.sampler import windows_of
 from midnight.tissue.index import TissueRecord, training_slides
 
 # Slides of a probe without labels: enough for a curve, few enough for several tiles of each.

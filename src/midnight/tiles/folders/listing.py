@@ -21,7 +21,7 @@ from tqdm import tqdm
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
 from midnight.tiles.folders.look import EXTENSIONS, walk
-from midnight.tiles.shards.codec import decode
+from midnight.tiles.predrawn.codec import decode
 
 SUFFIX = ".tiles.parquet"
 ARCHIVE, COMPRESSED = ".tar", (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from midnight.config.recipe import Tiles
 from midnight.errors import MidnightError
 from midnight.outages import Patience
-from midnight.tiles.drawn import DrawnTile
+from midnight.tiles.draw.drawn import DrawnTile
+from midnight.tiles.draw.hsv_filter import passes
+from midnight.tiles.draw.rng import Purpose, generator
 from midnight.tiles.folders.listing import read_list
-from midnight.tiles.hsv_filter import passes
-from midnight.tiles.reader import Tile
-from midnight.tiles.rng import Purpose, generator
-from midnight.tiles.shards.codec import decode
-from midnight.tiles.shards.permutation import permute
+from midnight.tiles.predrawn.codec import decode
+from midnight.tiles.predrawn.permutation import permute
+from midnight.tiles.read.reader import Tile
 
 log = logging.getLogger(__name__)
 SLOTS = 1000

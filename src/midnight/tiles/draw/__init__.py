@@ -1,0 +1,1 @@
+"""Which tiles: places with enough tissue, drawn uniformly, read, and passed through the HSV filter."""

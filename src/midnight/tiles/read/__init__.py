@@ -1,0 +1,1 @@
+"""Slides read at exact resolutions: straight from their files where that is possible, else through OpenSlide."""
