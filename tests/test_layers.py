@@ -44,3 +44,29 @@ def test_within_tiles_too_no_room_imports_a_later_one(room: str) -> None:
     later = WITHIN_TILES[WITHIN_TILES.index(room) + 1 :]
     found = re.findall(r"from midnight\.tiles\.(\w+)", "\n".join(path.read_text() for path in files))
     assert set(found).isdisjoint(later)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {name_of(path): path for path in SOURCE.rglob("*.py")}
+    imports = {name: imported_modules(path, set(modules)) & modules.keys() - {name} for name, path in modules.items()}
+    done: set[str] = set()
+    while ready := {name for name in imports.keys() - done if imports[name] <= done}:
+        done |= ready
+    assert {name: imports[name] - done for name in imports.keys() - done} == {}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """Everything it imports at any time, inside of functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if names & modules else {str(node.module)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found

@@ -5,9 +5,9 @@ import pytest
 
 from midnight.errors import MidnightError
 from midnight.report.columns import KEYS
-from midnight.report.export import to_markdown
 from midnight.report.scores import Score, load_scores
-from midnight.report.tables import TABLE_FILES, build_further, build_tables, combine, write_tables
+from midnight.report.table_forms import TABLE_FILES, to_markdown, write_tables
+from midnight.report.tables import build_further, build_tables, combine
 from tests.report.example import write_scores
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from midnight.atomic import write_json
 from midnight.errors import MidnightError
+from midnight.evaluate.plus_minus import deviation
 
 RELEVANT = ("torch", "timm", "kaiko-eva", "jsonargparse", "scikit-learn", "numpy")
 """Packages whose version can change a score."""
@@ -74,11 +75,11 @@ def summarise(values: Sequence[float], folds: bool) -> dict[str, float | int]:
         raise MidnightError(
             f"a score must be made of finite numbers, not {list(values)}; see the log of the score rule"
         )
-    deviation = statistics.pstdev(values) if folds else (statistics.stdev(values) if len(values) > 1 else 0.0)
+    spread = deviation(values, folds)
     return {
         "mean": statistics.fmean(values),
-        "stdev": deviation,
-        "sem": deviation / math.sqrt(len(values)),
+        "stdev": spread,
+        "sem": spread / math.sqrt(len(values)),
         "n_runs": len(values),
     }
 

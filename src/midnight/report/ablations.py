@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from midnight.report import statistics
+from midnight.evaluate import plus_minus
 from midnight.report.columns import HEST, KEYS
 from midnight.report.tables import Cell, Row, Table
 
@@ -24,7 +24,7 @@ class Ablation:
     hsv: bool
     regularizer: str
     hed: bool
-    eva: statistics.Average | None
+    eva: plus_minus.Average | None
     hest: Cell
 
 
@@ -65,7 +65,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 def _ablation(row: Row, cohorts: tuple[str, ...], recipe: Mapping[str, Any]) -> Ablation:
     tiles, loss = recipe.get("tiles") or {}, recipe.get("loss") or {}
     cells = [row.cells[key] for key in KEYS if key != HEST]
-    eva = statistics.average([c.value for c in cells], [c.error for c in cells], len(cells))
+    eva = plus_minus.average([c.value for c in cells], [c.error for c in cells], len(cells))
     hed = float(tiles.get("hed_sigma") or 0) > 0
     regularizer = REGULARIZERS.get(str(loss.get("regularizer")), "")
     return Ablation(row.label, cohorts, tiles.get("hsv_filter") is not None, regularizer, hed, eva, row.cells[HEST])

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from midnight.evaluate.plus_minus import difference_in_errors
 from midnight.report.columns import BY_KEY
 from midnight.report.scores import Score
-from midnight.report.statistics import difference_in_errors
 
 TRAINED = (None, "run", "dir", "weights")
 """Sources of models that are compared; None: of a model that the registry does not know."""

@@ -4,9 +4,16 @@ import math
 import re
 
 from midnight import clock
-from midnight.report.export import ABSENT, number
 
+ABSENT = "–"
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """As the paper prints it: `.803`, `1.000`, `−.012` (with a minus sign)."""
+    text = f"{abs(value):.{digits}f}"
+    text = text[1:] if text.startswith("0.") else text
+    return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") != 0 else text
 
 
 def score(value: float | None, digits: int = 3) -> str:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from midnight import provenance
 from midnight.atomic import write_text
 from midnight.evaluate.entries import POOLINGS
-from midnight.report import export, formatting, published
+from midnight.report import formatting, published, table_forms
 from midnight.report.ablations import build_ablations
 from midnight.report.columns import BY_KEY
 from midnight.report.comparison import Comparison, compare_to_random
@@ -124,9 +124,9 @@ def context(inputs: ReportInputs) -> dict[str, Any]:
         "downloads": _downloads(scores, inputs.labels),
         "columns": BY_KEY,
         "poolings": POOLINGS,
-        "heading": export.heading,
-        "average_heading": export.average_heading,
-        "absences": export.absences,
+        "heading": table_forms.heading,
+        "average_heading": table_forms.average_heading,
+        "absences": table_forms.absences,
     }
 
 
@@ -212,5 +212,5 @@ def _downloads(scores: Sequence[Score], labels: Labels) -> list[tuple[str, list[
 def _downloads_of(name: str, tables: Sequence[Table], bold: int) -> list[tuple[str, str, str]]:
     return [
         (f"{name}.{form}", form, data_uri(convert(tables, bold).encode(), f"{MEDIA[form]};charset=utf-8"))
-        for form, convert in export.FORMS.items()
+        for form, convert in table_forms.FORMS.items()
     ]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from midnight.evaluate.plus_minus import Average
 from midnight.report.columns import COLUMNS, KEYS
 from midnight.report.scores import finite
-from midnight.report.statistics import Average
 from midnight.report.tables import Cell, Row, Table, rank
 
 RESULTS = ("table2", "tablea1", "readme", "openmidnight")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from midnight.evaluate.entries import POOLINGS
+from midnight.evaluate.plus_minus import standard_error
 from midnight.report.columns import BY_KEY
 from midnight.report.scores import Score, by_group, finite
-from midnight.report.statistics import standard_error
 
 
 @dataclass(frozen=True)

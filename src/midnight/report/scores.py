@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import POOLINGS
-from midnight.report.statistics import standard_error
+from midnight.evaluate.plus_minus import standard_error
 
 if TYPE_CHECKING:
     from midnight.ssl.exports.readme import Result

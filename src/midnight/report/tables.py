@@ -6,13 +6,11 @@ are among rows of the same pooling, by the three digits that are shown.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from midnight.atomic import write_text
+from midnight.evaluate import plus_minus
 from midnight.evaluate.division import BY_IMAGE
 from midnight.evaluate.entries import POOLINGS
 from midnight.evaluate.records import check_alike, mixed_versions
-from midnight.report import statistics
 from midnight.report.columns import COLUMNS, HEST, HEST_TASKS, KEYS, Column
 from midnight.report.scores import Score
 
@@ -44,7 +42,7 @@ class Row:
     size: int | None
     pooling: str
     cells: Mapping[str, Cell]
-    average: statistics.Average | None = None
+    average: plus_minus.Average | None = None
     average_rank: int | None = None
     wsis: str = ""
 
@@ -91,10 +89,8 @@ def combine(scores: Sequence[Score]) -> Cell:
     tasks = tuple(score.task for score in scores)
     errors = [score.error for score in scores]
     shown = [score.stdev for score in scores] if scores[0].column == HEST else errors
-    squares = [error**2 for error in errors if error is not None]
-    standard = sum(squares) ** 0.5 / len(scores) if len(squares) == len(scores) else None
     runs = min(score.n_runs for score in scores)
-    return Cell(value, statistics.mean_error(shown), standard, runs, tasks)
+    return Cell(value, plus_minus.mean_error(shown), plus_minus.error_of_mean(errors), runs, tasks)
 
 
 def _rows(scores: Sequence[Score], keys: Sequence[str], reasons: Mapping[str, str]) -> list[Row]:
@@ -124,7 +120,7 @@ def _average(row: Row) -> Row:
     tasks = len(row.cells[HEST].tasks)
     note = f"HEST of {tasks} of {HEST_TASKS} tasks" if 0 < tasks < HEST_TASKS else ""
     values, errors = [cell.value for cell in cells], [cell.error for cell in cells]
-    return replace(row, average=statistics.average(values, errors, len(KEYS), note))
+    return replace(row, average=plus_minus.average(values, errors, len(KEYS), note))
 
 
 def _ranks(values: Sequence[float | None], digits: int) -> list[int | None]:
@@ -217,18 +213,3 @@ def build_further(scores: Iterable[Score]) -> list[Table]:
         notes = (*_version_notes(group), *_division_notes(group))
         tables.append(Table("Further tasks", data, protocol, columns, tuple(rows), has_average=False, notes=notes))
     return tables
-
-
-TABLE_FILES = tuple(f"{name}.{form}" for name in ("table2", "tablea1", "further") for form in ("csv", "md", "tex"))
-
-
-def write_tables(scores: Sequence[Score], output_dir: str | Path, reasons: Mapping[str, str] | None = None) -> None:
-    """Write every name of TABLE_FILES below `output_dir`: Tables 2 and A1 and further tasks as CSV, Markdown, LaTeX."""
-    from midnight.report.export import FORMS
-
-    full = build_tables(scores, reasons)
-    tables = {"table2": ([t.only("cls_mean") for t in full], 1), "tablea1": (full, 3)}
-    tables["further"] = (build_further(scores), 1)
-    for name, (group, bold) in tables.items():
-        for form, convert in FORMS.items():
-            write_text(Path(output_dir) / f"{name}.{form}", convert(group, bold))

@@ -10,7 +10,7 @@ from torch import Tensor
 from midnight.config import Crops, Loss, Recipe, choose
 from midnight.sending import per_channel, send
 from midnight.ssl.kernels import has_triton
-from midnight.ssl.kernels.prototypes import ScaledTargets
+from midnight.ssl.kernels.targets import ScaledTargets
 from midnight.ssl.loss.dino import dino_loss
 from midnight.ssl.loss.ibot import hidden_rows, ibot_loss
 from midnight.ssl.loss.kde import kde_loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from midnight.ssl.kernels import activations, attention, directions, folding, prototypes, tokens
-from midnight.ssl.kernels.attention import tiles_of
+from midnight.ssl.kernels.targets import MatchedTargets, ScaledTargets
 from midnight.ssl.model.packing import Group
 from tests.ssl.kernels.interpreted import DEVICE, interpret
 
@@ -128,7 +128,7 @@ def test_folding(kernels: Any, dtype: torch.dtype) -> None:
 def test_attention(kernels: Any, dtype: torch.dtype) -> None:
     layout, heads = (Group(2, 70), Group(3, 9)), 2
     qkv, grad = made(167, 3 * heads * 16, dtype=dtype), made(167, heads * 16, dtype=dtype, seed=1)
-    assert len(tiles_of(layout, 64, DEVICE).start) == 2 * 2 + 3
+    assert len(kernels["attention"].tiles_of(layout, 64, DEVICE).start) == 2 * 2 + 3
     out, normalisers = attention.attend(qkv, heads, layout)
     assert_close(kernels["attention"].attend(*on(qkv), heads, layout), (out, normalisers), dtype)
     twin = attention.attend_backward(grad, qkv, out, normalisers, heads, layout)
@@ -143,15 +143,13 @@ def test_attention(kernels: Any, dtype: torch.dtype) -> None:
 def test_prototypes(kernels: Any, dtype: torch.dtype, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels["prototypes"], "BLOCK", 16)
     teacher, student = made(rows, 40, dtype=dtype), made(rows, 40, dtype=dtype, seed=1)
-    targets = prototypes.ScaledTargets(
-        teacher, made(rows, seed=2).abs(), made(40, seed=3).abs() / 40, torch.tensor(3.0), 0.5
-    )
-    there = prototypes.ScaledTargets(*on(*targets))
+    targets = ScaledTargets(teacher, made(rows, seed=2).abs(), made(40, seed=3).abs() / 40, torch.tensor(3.0), 0.5)
+    there = ScaledTargets(*on(*targets))
     for dim in (0, 1):
         assert_close([kernels["prototypes"].sums(there, dim)], [prototypes._sums(targets, dim)])
     assert_cross_entropy(kernels["prototypes"], student, targets, there, dtype)
-    matched = prototypes.MatchedTargets(made(3, 40, seed=5).softmax(dim=1), torch.arange(rows, dtype=torch.int32) % 3)
-    assert_cross_entropy(kernels["prototypes"], student, matched, prototypes.MatchedTargets(*on(*matched)), dtype)
+    matched = MatchedTargets(made(3, 40, seed=5).softmax(dim=1), torch.arange(rows, dtype=torch.int32) % 3)
+    assert_cross_entropy(kernels["prototypes"], student, matched, MatchedTargets(*on(*matched)), dtype)
 
 
 def assert_cross_entropy(kernels: Any, student: Tensor, targets: Any, there: Any, dtype: torch.dtype) -> None:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from midnight.ssl.kernels.prototypes import MatchedTargets, cross_entropy_terms
+from midnight.ssl.kernels.prototypes import cross_entropy_terms
+from midnight.ssl.kernels.targets import MatchedTargets
 from midnight.ssl.loss import cross_entropy as module
 from midnight.ssl.loss.cross_entropy import Pairing, _matches, cross_entropy
 from midnight.ssl.loss.dino import dino_loss

@@ -11,6 +11,8 @@ import torch
 
 CAPABILITY = (8, 0)
 """Of the first GPUs with matrix products of bfloat16: Ampere."""
+LEAST_NORM = 1e-12
+"""That a row is divided by, as torch's `normalize` has it."""
 
 
 @functools.cache

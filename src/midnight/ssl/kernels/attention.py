@@ -3,32 +3,10 @@
 Made for crops of few hundred tokens: nothing is padded in memory, and all crop sizes go in one launch.
 """
 
-import functools
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from midnight.ssl.model.packing import Layout, unpack
-
-
-class Tiles(NamedTuple):
-    """Where the crops' tiles lie, int32 [tiles] each: first token of the crop, its length, first token in the crop."""
-
-    start: Tensor
-    length: Tensor
-    first: Tensor
-
-
-@functools.lru_cache(maxsize=16)
-def tiles_of(layout: Layout, size: int, device: torch.device) -> Tiles:
-    """Of a layout, `size` tokens each; kept, since to make them copies to the device."""
-    rows, start = [], 0
-    for group in layout:
-        for _ in range(group.samples):
-            rows += [(start, group.length, first) for first in range(0, group.length, size)]
-            start += group.length
-    return Tiles(*torch.tensor(rows, dtype=torch.int32, device=device).T.contiguous())
 
 
 def attend(qkv: Tensor, heads: int, layout: Layout) -> tuple[Tensor, Tensor]:

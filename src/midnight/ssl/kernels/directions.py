@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-EPS = 1e-12
-"""Least length that a row is divided by, as torch's `normalize` has it."""
+from midnight.ssl.kernels import LEAST_NORM
 
 
 def scaled_directions(rows: Tensor, lengths: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -13,7 +12,7 @@ def scaled_directions(rows: Tensor, lengths: Tensor | None, dtype: torch.dtype) 
         from midnight.ssl.kernels.on_gpu import directions
 
         return directions.scaled_directions(rows, lengths, dtype)
-    unit = rows / rows.norm(dim=1, keepdim=True).clamp_min(EPS)
+    unit = rows / rows.norm(dim=1, keepdim=True).clamp_min(LEAST_NORM)
     return (unit if lengths is None else unit * lengths).to(dtype)
 
 
@@ -23,7 +22,7 @@ def scaled_directions_backward(grad: Tensor, rows: Tensor, lengths: Tensor | Non
         from midnight.ssl.kernels.on_gpu import directions
 
         return directions.scaled_directions_backward(grad, rows, lengths)
-    norms, above = rows.norm(dim=1, keepdim=True).clamp_min(EPS), grad.float()
+    norms, above = rows.norm(dim=1, keepdim=True).clamp_min(LEAST_NORM), grad.float()
     unit = rows / norms
     along = (unit * above).sum(dim=1, keepdim=True)
     across = (above - unit * along) / norms

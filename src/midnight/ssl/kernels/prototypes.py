@@ -5,39 +5,11 @@ exp(logits / temperature), so the scalings say it all, and a target is computed 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class MatchedTargets(NamedTuple):
-    """Targets float32 [M, K], and which row of them each row of the student has: int32 [N]."""
-
-    values: Tensor
-    rows: Tensor
-
-    def dense(self) -> Tensor:
-        """The targets themselves, float32 [N, K]."""
-        return self.values[self.rows]
-
-
-class ScaledTargets(NamedTuple):
-    """Targets tᵢⱼ = rowsᵢ · columnsⱼ · exp(logitsᵢⱼ / temperature − shift), of logits [N, K] in whatever precision.
-
-    rows [N], columns [K] and shift [] are float32, on the logits' device.
-    """
-
-    logits: Tensor
-    rows: Tensor
-    columns: Tensor
-    shift: Tensor
-    temperature: float
-
-    def dense(self) -> Tensor:
-        """The targets themselves, float32 [N, K]."""
-        exponents = self.logits.float() / self.temperature - self.shift
-        return exponents.exp_().mul_(self.rows[:, None]).mul_(self.columns)
+from midnight.ssl.kernels.targets import AnyTargets, ScaledTargets
 
 
 def scaled_targets(
@@ -71,9 +43,6 @@ def _sums(targets: ScaledTargets, dim: int) -> Tensor:
         return prototypes.sums(targets, dim)
     exps = (targets.logits.float() / targets.temperature - targets.shift).exp_()
     return targets.rows @ exps if dim == 0 else exps @ targets.columns
-
-
-AnyTargets = ScaledTargets | MatchedTargets
 
 
 def cross_entropy_terms(student: Tensor, targets: AnyTargets, temperature: float) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,8 @@ import torch
 from torch import Tensor
 
 from midnight.ssl.kernels import has_triton
-from midnight.ssl.kernels.prototypes import (
-    MatchedTargets,
-    ScaledTargets,
-    cross_entropy_backward,
-    cross_entropy_terms,
-)
+from midnight.ssl.kernels.prototypes import cross_entropy_backward, cross_entropy_terms
+from midnight.ssl.kernels.targets import MatchedTargets, ScaledTargets
 
 CHUNK = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Logits per chunk, by kind of device: 4 MiB for each float32 copy that lives at a time, so that caches hold it; on a

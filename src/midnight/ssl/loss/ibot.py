@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from midnight.ssl.kernels.prototypes import ScaledTargets
+from midnight.ssl.kernels.targets import ScaledTargets
 from midnight.ssl.loss.cross_entropy import cross_entropy
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from midnight.ssl import distributed
-from midnight.ssl.kernels.prototypes import ScaledTargets, scaled_targets
+from midnight.ssl.kernels.prototypes import scaled_targets
+from midnight.ssl.kernels.targets import ScaledTargets
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ The backward pass writes into one tensor for queries, keys and values, and needs
 with its tile once as keys and values, once as queries.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -11,10 +12,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from midnight.ssl.kernels.attention import tiles_of
 from midnight.ssl.kernels.on_gpu.launch import kernel
 from midnight.ssl.kernels.on_gpu.tokens import total
 from midnight.ssl.model.packing import Layout
+
+
+class Tiles(NamedTuple):
+    """Where the crops' tiles lie, int32 [tiles] each: first token of the crop, its length, first token in the crop."""
+
+    start: Tensor
+    length: Tensor
+    first: Tensor
+
+
+@functools.lru_cache(maxsize=16)
+def tiles_of(layout: Layout, size: int, device: torch.device) -> Tiles:
+    """Of a layout, `size` tokens each; kept, since to make them copies to the device."""
+    rows, start = [], 0
+    for group in layout:
+        for _ in range(group.samples):
+            rows += [(start, group.length, first) for first in range(0, group.length, size)]
+            start += group.length
+    return Tiles(*torch.tensor(rows, dtype=torch.int32, device=device).T.contiguous())
 
 
 class Launch(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from midnight.ssl.kernels.directions import EPS
+from midnight.ssl.kernels import LEAST_NORM
 from midnight.ssl.kernels.on_gpu.launch import kernel
 from midnight.ssl.kernels.on_gpu.tokens import width
 
@@ -47,7 +47,7 @@ def scaled_directions(rows: Tensor, lengths: Tensor | None, dtype: torch.dtype) 
     """See `midnight.ssl.kernels.directions.scaled_directions`."""
     out = torch.empty(rows.shape, dtype=dtype, device=rows.device)
     given = rows if lengths is None else lengths
-    _directions((len(rows),), rows, given, out, EPS, *_sizes(rows, lengths), warps=1)
+    _directions((len(rows),), rows, given, out, LEAST_NORM, *_sizes(rows, lengths), warps=1)
     return out
 
 
@@ -56,5 +56,5 @@ def scaled_directions_backward(grad: Tensor, rows: Tensor, lengths: Tensor | Non
     below, of_lengths = torch.empty_like(rows), torch.empty(len(rows), 1, dtype=torch.float32, device=rows.device)
     given = rows if lengths is None else lengths
     tensors = (grad.contiguous(), rows, given, below, of_lengths)
-    _backward((len(rows),), *tensors, EPS, *_sizes(rows, lengths), warps=1)
+    _backward((len(rows),), *tensors, LEAST_NORM, *_sizes(rows, lengths), warps=1)
     return below, of_lengths

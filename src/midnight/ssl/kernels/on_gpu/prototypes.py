@@ -9,7 +9,7 @@ from torch import Tensor
 
 from midnight.ssl.kernels.on_gpu.launch import kernel
 from midnight.ssl.kernels.on_gpu.tokens import PROGRAMS, total, width
-from midnight.ssl.kernels.prototypes import AnyTargets, MatchedTargets, ScaledTargets
+from midnight.ssl.kernels.targets import AnyTargets, MatchedTargets, ScaledTargets
 
 BLOCK = 2048
 """Prototypes that a program deals with at a time."""

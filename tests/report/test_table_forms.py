@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from midnight.report.export import absences, escape_tex, number, to_csv, to_latex, to_markdown
+from midnight.report.formatting import number
 from midnight.report.published import published_table
+from midnight.report.table_forms import absences, escape_tex, to_csv, to_latex, to_markdown
 from midnight.report.tables import build_tables
 from tests.report.test_tables import score
 

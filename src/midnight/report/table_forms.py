@@ -2,20 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from midnight.atomic import write_text
 from midnight.evaluate.entries import POOLINGS
-from midnight.report.statistics import Average
-from midnight.report.tables import Cell, Row, Table
-
-ABSENT = "–"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """As the paper prints it: `.803`, `1.000`, `−.012` (with a minus sign)."""
-    text = f"{abs(value):.{digits}f}"
-    text = text[1:] if text.startswith("0.") else text
-    return f"−{text}" if value < 0 and float(f"{value:.{digits}f}") != 0 else text
+from midnight.evaluate.plus_minus import Average
+from midnight.report.formatting import ABSENT, number
+from midnight.report.scores import Score
+from midnight.report.tables import Cell, Row, Table, build_further, build_tables
 
 
 def heading(table: Table) -> str:
@@ -161,3 +156,15 @@ def _caption(table: Table) -> str:
 
 
 FORMS: dict[str, Callable[[Sequence[Table], int], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+
+TABLE_FILES = tuple(f"{name}.{form}" for name in ("table2", "tablea1", "further") for form in ("csv", "md", "tex"))
+
+
+def write_tables(scores: Sequence[Score], output_dir: str | Path, reasons: Mapping[str, str] | None = None) -> None:
+    """Write every name of TABLE_FILES below `output_dir`: Tables 2 and A1 and further tasks as CSV, Markdown, LaTeX."""
+    full = build_tables(scores, reasons)
+    tables = {"table2": ([t.only("cls_mean") for t in full], 1), "tablea1": (full, 3)}
+    tables["further"] = (build_further(scores), 1)
+    for name, (group, bold) in tables.items():
+        for form, convert in FORMS.items():
+            write_text(Path(output_dir) / f"{name}.{form}", convert(group, bold))

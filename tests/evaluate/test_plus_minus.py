@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midnight.report.statistics import Average, average, difference_in_errors, mean_error, standard_error
+from midnight.evaluate.plus_minus import Average, average, difference_in_errors, mean_error, standard_error
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=50))

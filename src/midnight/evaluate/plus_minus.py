@@ -1,4 +1,4 @@
-"""The paper's statistics: ± of a task, averages over columns, differences in standard errors."""
+"""Every ± there is: of a task's runs or folds, of averages over columns, of differences."""
 
 import math
 import statistics
@@ -9,6 +9,22 @@ from dataclasses import dataclass
 def standard_error(values: Sequence[float]) -> float | None:
     """Standard deviation (ddof 1) / √runs, the ± of Table A1; None for fewer than two values."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def deviation(values: Sequence[float], folds: bool) -> float:
+    """Standard deviation of a task's values: of runs with ddof 1, of HEST's folds with ddof 0, as each source has it.
+
+    0 for a single value.
+    """
+    if folds:
+        return statistics.pstdev(values)
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def error_of_mean(errors: Sequence[float | None]) -> float | None:
+    """Standard error of the mean of independent values with these: √(Σ SE²) / n; None unless every entry has one."""
+    squares = [error**2 for error in errors if error is not None]
+    return sum(squares) ** 0.5 / len(errors) if len(squares) == len(errors) else None
 
 
 @dataclass(frozen=True)
