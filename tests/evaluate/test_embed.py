@@ -21,8 +21,8 @@ from midnight.errors import MidnightError
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate.embed import Part, check_names, embed, embed_task, embedding_key
 from midnight.evaluate.entries import Dataset, Task
-from midnight.evaluate.quiet import threads
 from midnight.evaluate.store import FEATURES, PARTIAL_SAMPLES, SAMPLES, read_embeddings
+from midnight.evaluate.workers import torch_threads
 from tests.evaluate.eva_example import MODELS, SIZE, tiny
 from tests.waiting import comes_true
 
@@ -106,12 +106,12 @@ def test_a_killed_job_is_gone_on_with_to_the_same_bits(
     process.wait()
     assert not (output / FEATURES).exists()
     resumed = use_noise(monkeypatch)
-    with threads(1):
+    with torch_threads(1):
         run(model, output)
     read = sum(len(part.read) for part in resumed)
     assert 0 < read <= sum(COUNTS.values()) - 3 * EVALUATION.batch_size
     use_noise(monkeypatch)
-    with threads(1):
+    with torch_threads(1):
         run(model, tmp_path / "whole")
     for name in (FEATURES, SAMPLES):
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

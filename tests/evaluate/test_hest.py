@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from midnight.config import Evaluation
 from midnight.errors import MidnightError
+from midnight.evaluate import hest as hest_module
 from midnight.evaluate import registry
-from midnight.evaluate import score as score_module
 from midnight.evaluate.hest import COMPONENTS, TOLERANCE, pearson, score_fold
 from midnight.evaluate.hest_data import HestImages, read_folds
 from midnight.evaluate.records import Record, aggregate, read_record
@@ -278,7 +278,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Nine:
             stops[pooling, name] = np.array(reference_task(root, chosen, around))
     records = read_places(call_score(data, folders, output))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score_module, "score_fold", functools.partial(score_fold, tolerance=END))
+        patch.setattr(hest_module, "score_fold", functools.partial(score_fold, tolerance=END))
         ended = read_places(call_score(data, folders, output / "ended"))
     return Nine(records, ended, exact, stops, output)
 

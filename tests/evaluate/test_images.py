@@ -7,8 +7,8 @@ import torch
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.images import build_object, find_class, load_batches, task_root
-from midnight.evaluate.quiet import threads
 from midnight.evaluate.registry import load_tasks
+from midnight.evaluate.workers import torch_threads
 
 
 class Images:
@@ -44,7 +44,7 @@ def test_the_callers_thread_decodes_alone() -> None:
             assert torch.get_num_threads() == 1
             return super().__getitem__(index)
 
-    with threads(3):
+    with torch_threads(3):
         for _ in load_batches(Counting(6), 2, workers=0):
             assert torch.get_num_threads() == 3  # the model's own
 

@@ -12,6 +12,8 @@ import torch
 
 from midnight.config import Evaluation
 from midnight.errors import ConfigError, MidnightError
+from midnight.evaluate import cells as cells_module
+from midnight.evaluate import scheduling
 from midnight.evaluate import score as score_module
 from midnight.evaluate.entries import Model, Perturbation, Task
 from midnight.evaluate.records import RELEVANT, read_record
@@ -114,9 +116,9 @@ def test_what_needs_the_encoder_or_a_gpu_stays_in_this_process(
     stay: list[str],
     processes: int,
 ) -> None:
-    monkeypatch.setattr(score_module, "pick_device", lambda _: torch.device(device))
+    monkeypatch.setattr(scheduling, "pick_device", lambda _: torch.device(device))
     cells: Cells = [(tasks[name], ("cls",)) for name in ("shots", "folder", "hest", "slides", "consep")]
-    here, forked, found = score_module.share_cells(make_job(), cells, {}, Path("cache"), threads)
+    here, forked, found = scheduling.share_cells(score_module.score_cell, make_job(), cells, threads)
     assert kinds(here) == stay
     assert sorted(kinds(here) + kinds(forked)) == sorted(task.kind for task, _ in cells)
     assert found == processes
@@ -130,17 +132,17 @@ def test_what_needs_the_encoder_or_a_gpu_stays_in_this_process(
 @pytest.mark.parametrize(("threads", "processes"), [(1, 0), (2, 2), (3, 2)])
 def test_without_a_cell_here_all_threads_fork(tasks: dict[str, Task], threads: int, processes: int) -> None:
     cells: Cells = [(tasks[name], ("cls",)) for name in ("shots", "folder")]
-    assert score_module.share_cells(make_job("cpu"), cells, {}, Path("cache"), threads)[2] == processes
+    assert scheduling.share_cells(score_module.score_cell, make_job("cpu"), cells, threads)[2] == processes
 
 
 def kinds(calls: list[Any]) -> list[str]:
     return [call.args[1].kind for call in calls]
 
 
-def make_job(accelerator: str = "auto", **changes: Any) -> score_module.Job:
+def make_job(accelerator: str = "auto", **changes: Any) -> cells_module.Job:
     model, evaluation = Model("dir", "Tiny", [SIZE], name="tiny"), Evaluation(accelerator=accelerator)
     values: dict[str, Any] = {"size": SIZE, "data": "demo", "seed": 0}
-    return score_module.Job(model=model, model_dir=None, evaluation=evaluation, **(values | changes))
+    return cells_module.Job(model=model, model_dir=None, evaluation=evaluation, **(values | changes))
 
 
 # What a cached cell depends on
@@ -190,15 +192,15 @@ def test_another_protocol_or_metric_is_another_cell(tasks: dict[str, Task]) -> N
 @pytest.mark.parametrize("name", RELEVANT)
 def test_another_version_is_another_cell(tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     before, installed = key_of(tasks["shots"]), score_module.versions()
-    monkeypatch.setattr(score_module, "versions", lambda: installed | {"snakemake": "0"})
+    monkeypatch.setattr(cells_module, "versions", lambda: installed | {"snakemake": "0"})
     assert key_of(tasks["shots"]) == before
-    monkeypatch.setattr(score_module, "versions", lambda: installed | {name: "0"})
+    monkeypatch.setattr(cells_module, "versions", lambda: installed | {name: "0"})
     assert key_of(tasks["shots"]) != before
 
 
 def test_another_revision_is_another_cell(tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
     before = key_of(tasks["shots"])
-    monkeypatch.setattr(score_module, "REVISION", score_module.REVISION + 1)
+    monkeypatch.setattr(cells_module, "REVISION", cells_module.REVISION + 1)
     assert key_of(tasks["shots"]) != before
 
 

@@ -12,9 +12,10 @@ from midnight.evaluate.division import divide
 from midnight.evaluate.entries import Task
 from midnight.evaluate.features import feature_dataset
 from midnight.evaluate.perturb import leave_generator_alone
-from midnight.evaluate.quiet import quiet, threads
+from midnight.evaluate.quiet import quiet
 from midnight.evaluate.session import build_data, build_optimizer, build_scheduler, run_session
 from midnight.evaluate.store import Embeddings
+from midnight.evaluate.workers import torch_threads
 
 VALIDATIONS = 10
 
@@ -32,7 +33,7 @@ def fit_heads(task: Task, embeddings: Embeddings, pooling: str, accelerator: str
     Raises:
         MidnightError: a split or class is missing, or eva gives no such metric.
     """
-    with quiet(), threads(1):
+    with quiet(), torch_threads(1):
         if task.kind == "folder":
             return _fit_folder(task, embeddings, pooling, accelerator, seed)
         rows = {role: embeddings.rows(role) for role in task.roles}

@@ -12,14 +12,19 @@ scores that differ in the fourth digit can be understood.
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from midnight.errors import MidnightError
+from midnight.evaluate.hest_data import Fold, read_barcodes, read_counts, read_folds, read_genes
+from midnight.evaluate.store import Embeddings
 
 COMPONENTS, STRENGTH, SEED, ITERATIONS = 256, 100.0, 1, 1000
 TOLERANCE = 1e-4
@@ -90,3 +95,33 @@ def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     scale = np.sqrt((a**2).sum(0) * (b**2).sum(0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(varies & (scale > 0), (a * b).sum(0) / scale, np.nan)
+
+
+def score_folds(root: Path, stored: Embeddings, pooling: str) -> tuple[list[float], dict[str, Any]]:
+    """Mean Pearson r of each fold of a HEST task, with r per gene and fold and the number of PCA components.
+
+    Raises:
+        MidnightError: folds, counts or embeddings are missing or don't fit each other.
+    """
+    samples, folds = read_folds(root)
+    genes = read_genes(root)
+    features = stored.pooled(pooling)
+    x, y = {}, {}
+    for name, sample in samples.items():
+        barcodes = read_barcodes(sample)
+        rows = stored.rows(name)
+        if stored.samples["name"].to_numpy()[rows].tolist() != [f"{name}/{barcode}" for barcode in barcodes]:
+            raise MidnightError(f"{sample.patches}: other spots than were embedded; run the embed rule again")
+        x[name], y[name] = np.asarray(features[rows]), read_counts(sample, barcodes, genes)
+
+    def join(values: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+        return np.concatenate([values[name] for name in names])
+
+    def fit(fold: Fold) -> Any:
+        return score_fold(join(x, fold.train), join(y, fold.train), join(x, fold.test), join(y, fold.test))
+
+    with threadpool_limits(1):  # another number of threads rounds otherwise, which lsqr's early stop makes larger
+        scores = [fit(fold) for fold in folds]
+    per_gene = [[None if np.isnan(r) else float(r) for r in score.genes] for score in scores]
+    extra = {"genes": genes, "per_gene": per_gene, "components": [score.components for score in scores]}
+    return [score.mean for score in scores], extra

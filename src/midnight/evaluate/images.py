@@ -17,7 +17,7 @@ from midnight.errors import ConfigError, MidnightError
 from midnight.evaluate.entries import Task
 from midnight.evaluate.faults import check_jpegs, check_slides, explain, with_file
 from midnight.evaluate.labelled import ALL, read_labelled
-from midnight.evaluate.quiet import threads
+from midnight.evaluate.workers import torch_threads
 from midnight.pools import thread_pool
 
 LOG = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def load_batches(
         waiting: deque[list[Future[Any]]] = deque()
         for number, span in enumerate(spans):
             if pool is None:
-                with threads(1):  # for an image's few pixels, several would mostly wait for each other
+                with torch_threads(1):  # for an image's few pixels, several would mostly wait for each other
                     items = [read_item(images, index) for index in span]
                 yield _collate(items, pin)
                 continue

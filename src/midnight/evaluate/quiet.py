@@ -1,4 +1,4 @@
-"""Silence for libraries that talk."""
+"""What libraries print, kept out of our output."""
 
 import contextlib
 import io
@@ -31,16 +31,3 @@ def _silence_loguru() -> None:
     from loguru import logger
 
     logger.disable("eva")
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run torch's CPU operations with this many threads: heads are so small that more of them only wait."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -2,71 +2,29 @@
 
 import dataclasses
 import functools
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from midnight.config import Evaluation, choose, plain
 from midnight.config.pipeline import is_generated
-from midnight.errors import ConfigError, MidnightError
-from midnight.evaluate import quiet
+from midnight.errors import ConfigError
+from midnight.evaluate.cells import Cell, Job, default_cache, describe_cell, find_cached, read_stored
 from midnight.evaluate.division import describe, scored_split
-from midnight.evaluate.encoder import Encoder, load_encoder, pick_device
-from midnight.evaluate.encoder import model_hash as hash_model
-from midnight.evaluate.entries import Model, Task
-from midnight.evaluate.fingerprint import hash_data
-from midnight.evaluate.hest import score_fold
-from midnight.evaluate.hest_data import Fold, read_barcodes, read_counts, read_folds, read_genes
+from midnight.evaluate.entries import Task
+from midnight.evaluate.hest import score_folds
 from midnight.evaluate.images import task_root
-from midnight.evaluate.records import RELEVANT, Record, read_record, summarise, write_record
+from midnight.evaluate.records import Record, summarise, write_record
 from midnight.evaluate.registry import find_model, select_tasks
-from midnight.evaluate.store import Embeddings, read_embeddings
-from midnight.evaluate.workers import Call, run_calls
+from midnight.evaluate.scheduling import group_poolings, share_cells
+from midnight.evaluate.store import Embeddings
+from midnight.evaluate.workers import run_calls, torch_threads
 from midnight.hashing import hash_value
 from midnight.provenance import processor_versions, provenance, versions
-
-LOG = logging.getLogger(__name__)
-REVISION = 4
-"""Raised when a change of this package changes scores: cached cells of another revision are not used."""
-
-
-@dataclass
-class Job:
-    """What the cells of one call share."""
-
-    model: Model
-    model_dir: Path | None
-    size: int
-    evaluation: Evaluation
-    data: str
-    seed: int
-    encoder: Encoder | None = None
-
-    def load(self) -> Encoder:
-        """The encoder, loaded once."""
-        if self.encoder is None:
-            self.encoder = load_encoder(self.model, self.model_dir, self.size, self.evaluation.weights_dir)
-            self.encoder.tokens.to(pick_device(self.evaluation.accelerator))
-        return self.encoder
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One task and the poolings that it is scored for, with the hashes that its score depends on."""
-
-    task: Task
-    poolings: tuple[str, ...]
-    data_hash: str
-    model_hash: str
-    key: str
 
 
 def score_tasks(
@@ -114,44 +72,14 @@ def score_tasks(
     job = Job(find_model(model, evaluation.weights), model_dir, size, evaluation, data, seed)
     cache = cache_dir or default_cache(next(iter(outputs.values())))
     cells = [(task, group) for task in chosen.values() for group in group_poolings(task, poolings)]
+    score = functools.partial(score_cell, embeddings=embeddings, cache=cache)
     with tqdm(total=len(cells), desc=f"score {model} at {size} px", unit="cell") as bar:
-        here, forked, processes = share_cells(job, cells, embeddings, cache, threads)
+        here, forked, processes = share_cells(score, job, cells, threads)
         if processes:
             import eva.core.interface  # noqa: F401 (once, before the forks, instead of in each of them)
-        with quiet.threads(max(1, threads - processes)):
+        with torch_threads(max(1, threads - processes)):
             for record in chain.from_iterable(run_calls(here, forked, processes, bar.update)):
                 write_record(outputs[record.pooling, record.task], record)
-
-
-def share_cells(
-    job: Job, cells: list[tuple[Task, tuple[str, ...]]], embeddings: dict[str, Path], cache: Path, threads: int
-) -> tuple[list[Call], list[Call], int]:
-    """Cells for this process, cells for forked ones and how many of these, for `run_calls`.
-
-    Heads and probes are fitted on the CPU by one thread each, since they are too small for more: with several threads
-    in forked processes. What needs the encoder or a GPU stays in this process, with the threads that are left.
-    """
-    gpu = pick_device(job.evaluation.accelerator).type == "cuda"
-    stays = {"segmentation", "slide"} if gpu else {"segmentation"}
-    small = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, accelerator="cpu"))
-    here: list[Call] = []
-    forked: list[Call] = []
-    for task, poolings in cells:
-        calls = here if threads == 1 or task.kind in stays else forked
-        owner = job if task.kind in stays else small
-        calls.append(functools.partial(score_cell, owner, task, poolings, embeddings, cache))
-    return here, forked, min(len(forked), threads - bool(here))
-
-
-def group_poolings(task: Task, poolings: list[str]) -> list[tuple[str, ...]]:
-    """Poolings that share one computation: all of them for segmentation, which doesn't pool."""
-    return [tuple(poolings)] if task.kind == "segmentation" else [(pooling,) for pooling in poolings]
-
-
-def default_cache(output: Path) -> Path:
-    """`{results}/cache/scores` for `{results}/scores/{model}/{size}/{pooling}/{task}.json`."""
-    results = output.parents[4] if len(output.parents) > 4 and output.parents[3].name == "scores" else output.parent
-    return results / "cache" / "scores"
 
 
 def score_cell(
@@ -176,48 +104,6 @@ def score_cell(
     # What a person may rename without a change of the number.
     shown: dict[str, Any] = {"model": job.model.name, "label": job.model.label, "published": job.model.published}
     return [dataclasses.replace(record, pooling=pooling, column=task.column, **shown) for pooling in poolings]
-
-
-def read_stored(task: Task, folders: dict[str, Path]) -> tuple[Embeddings, Embeddings | None]:
-    """A task's embeddings and, for a variant, those of its base task, whose key is then in the former's index.
-
-    Raises:
-        MidnightError: they are not there.
-    """
-    missing = [name for name in (task.name, task.variant_of) if name and name not in folders]
-    if missing:
-        raise MidnightError(f"task {task.name}: no embeddings of {missing[0]} given; run the embed rule first")
-    stored = read_embeddings(folders[task.name])
-    if not task.variant_of:
-        return stored, None
-    base = read_embeddings(folders[task.variant_of])
-    return dataclasses.replace(stored, index=stored.index | {"base": base.index["key"]}), base
-
-
-def describe_cell(job: Job, task: Task, poolings: tuple[str, ...], root: Path, stored: Embeddings | None) -> Cell:
-    """The cell with its key: changes when the model, data, task, protocol, seed or a relevant version does."""
-    if stored is not None:
-        data_hash, model_hash = stored.index["data_hash"], stored.index["model_hash"]
-    else:
-        data_hash, model_hash = hash_data(root), hash_model(job.model, job.model_dir) or job.load().hash
-    shared = "all" if task.kind == "segmentation" else poolings[0]
-    relevant = {name: versions().get(name) for name in RELEVANT}
-    settings = plain(task) | {"label": "", "column": "", "source": "", "licence": ""}
-    parts = [REVISION, settings, job.size, shared, data_hash, model_hash, job.seed, job.data, relevant]
-    parts += [stored.index["precision"]] if stored is not None else []
-    parts += [stored.index["base"]] if stored is not None and task.variant_of else []
-    return Cell(task, poolings, data_hash, model_hash, hash_value(parts))
-
-
-def find_cached(path: Path) -> Record | None:
-    """A finished cell, or None; a damaged one counts as none."""
-    if not path.is_file():
-        return None
-    try:
-        return read_record(path)
-    except MidnightError as error:
-        LOG.warning("%s; computed again", error)
-        return None
 
 
 def compute(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Record:
@@ -270,7 +156,7 @@ def _segmentation(job: Job, cell: Cell, root: Path, _: Embeddings | None) -> Sco
 
 def _hest(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
     assert stored is not None  # noqa: S101 (only segmentation has none)
-    return score_hest(root, stored, cell.poolings[0])
+    return score_folds(root, stored, cell.poolings[0])
 
 
 def _heads(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
@@ -294,33 +180,3 @@ RUNNERS: dict[str, Callable[[Job, Cell, Path, Embeddings | None], Scored]] = {
     "segmentation": _segmentation,
     "hest": _hest,
 }
-
-
-def score_hest(root: Path, stored: Embeddings, pooling: str) -> tuple[list[float], dict[str, Any]]:
-    """Mean Pearson r of each fold of a HEST task, with r per gene and fold and the number of PCA components.
-
-    Raises:
-        MidnightError: folds, counts or embeddings are missing or don't fit each other.
-    """
-    samples, folds = read_folds(root)
-    genes = read_genes(root)
-    features = stored.pooled(pooling)
-    x, y = {}, {}
-    for name, sample in samples.items():
-        barcodes = read_barcodes(sample)
-        rows = stored.rows(name)
-        if stored.samples["name"].to_numpy()[rows].tolist() != [f"{name}/{barcode}" for barcode in barcodes]:
-            raise MidnightError(f"{sample.patches}: other spots than were embedded; run the embed rule again")
-        x[name], y[name] = np.asarray(features[rows]), read_counts(sample, barcodes, genes)
-
-    def join(values: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-        return np.concatenate([values[name] for name in names])
-
-    def fit(fold: Fold) -> Any:
-        return score_fold(join(x, fold.train), join(y, fold.train), join(x, fold.test), join(y, fold.test))
-
-    with threadpool_limits(1):  # another number of threads rounds otherwise, which lsqr's early stop makes larger
-        scores = [fit(fold) for fold in folds]
-    per_gene = [[None if np.isnan(r) else float(r) for r in score.genes] for score in scores]
-    extra = {"genes": genes, "per_gene": per_gene, "components": [score.components for score in scores]}
-    return [score.mean for score in scores], extra

@@ -66,8 +66,19 @@ def _pool(processes: int) -> contextlib.AbstractContextManager[ProcessPoolExecut
 
 
 def _begin(parent: int) -> None:
-    """A worker's start: one thread, no GPU, and no life after the parent's."""
+    """A worker's start: one thread, no GPU; it ends when the parent does."""
     obey_parent_only(parent, terminable=True)  # a broken pool sends SIGTERM
     torch.set_num_threads(1)
     # torch's optimizers ask the GPU about graphs where they see one; without NVML the parent's count would be theirs.
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run torch's CPU operations with this many threads: heads are so small that more of them only wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
