@@ -59,6 +59,7 @@ rule score:
         model=lambda wildcards: model_params(wildcards.model),
         tasks=settings(tasks),
         protocol=cfg.evaluation.protocol,
+        data=cfg.data,
         seed=cfg.seed,
     message:
         "Scoring {wildcards.model} at {wildcards.size} px"

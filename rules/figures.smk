@@ -111,6 +111,8 @@ rule draw_gains:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        weights=settings(cfg.evaluation.weights),
     message:
         "Drawing trained against random"
     script:

@@ -50,6 +50,7 @@ rule train:
         cohorts=lambda wildcards: canonical(
             cfg.runs[wildcards.run].cohorts | cfg.runs[wildcards.run].tile_folders
         ),
+        data=cfg.data,
     message:
         "Training {wildcards.run}"
     script:
@@ -78,6 +79,7 @@ rule init_model:
         runtime=30,
     params:
         recipe=lambda wildcards: initial_params(wildcards.model),
+        data=cfg.data,
     message:
         "Random init of {wildcards.model}"
     script:

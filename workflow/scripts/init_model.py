@@ -7,4 +7,4 @@ with redirect(snakemake.log[0]):
     from midnight.ssl.exports.model_folder import init_model
 
     recipe = build(Recipe, snakemake.params.recipe, "recipe")
-    init_model(recipe, Path(snakemake.output.weights).parent, snakemake.config.get("data", "real"))
+    init_model(recipe, Path(snakemake.output.weights).parent, snakemake.params.data)

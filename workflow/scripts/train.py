@@ -14,7 +14,7 @@ with redirect(snakemake.log[0]), stop_on_signals():
     run = config.runs[snakemake.wildcards.run]
     indices = dict(zip(run.cohorts, snakemake.input.indices, strict=True))
     indices |= dict(zip(run.tile_folders, snakemake.input.tile_lists, strict=True))
-    shares = run.cohorts | run.tile_folders
+    shares = snakemake.params.cohorts
     parent, drawn = snakemake.input.get("parent"), snakemake.input.get("tiles")
     output = Path(snakemake.output.weights).parent
     job = Job(
@@ -24,7 +24,7 @@ with redirect(snakemake.log[0]), stop_on_signals():
         init_from=Path(parent[0]).parent if parent else None,
         mlflow=config.mlflow,
         tracking_dir=Path(config.results_dir),
-        data=config.data,
+        data=snakemake.params.data,
         drawn=Path(drawn[0]) if drawn else None,
         manifests=dict(zip(run.cohorts, map(Path, snakemake.input.manifests), strict=True)),
     )
