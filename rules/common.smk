@@ -1,4 +1,5 @@
 # Reads and checks the configuration; answers which runs, models and cells there are. No rules.
+import os
 import re
 from pathlib import Path
 
@@ -8,11 +9,13 @@ from midnight.errors import MidnightError
 from midnight.evaluate import registry
 from midnight.evaluate.prepare.rules import group_tasks
 from midnight.evaluate.start import read_start
+from midnight.home import WORKFLOW
 from midnight.paths import Layout
 from midnight.slides.pin import pinned_sources, planned_slides
 from midnight.ssl.checkpoint.foresight import foresee
 from midnight.tiles.predrawn.tileset import TileSet
 
+os.environ[WORKFLOW] = workflow.basedir  # whose config/ jobs read too
 CONDA = "../envs/midnight.yaml"
 GPUS_PER_NODE = 8
 

@@ -17,6 +17,7 @@ from tests.tissue.small_slides import tissue_image, write_slide
 # For each command: wrong input that its grammar takes, and words of the one line that says so. A new command is entered
 # here. {there}: a file with a line of text, {folder}: an empty folder.
 WRONG: dict[str, tuple[list[str], str]] = {
+    "init": (["{there}"], "notes.txt: is not empty; name a new folder"),
     "doctor": (["--configfile", "/nowhere.yaml"], "/nowhere.yaml: can't be read: No such file"),
     "config show": (["midnight-12"], "unknown recipe 'midnight-12'; did you mean 'midnight-12k'?"),
     "config check": (["{there}"], "notes.txt: must be a mapping of keys"),

@@ -26,6 +26,7 @@ from tests.tissue.small_slides import make_index, tissue_image, write_slide
 
 # What a command writes where a person says: a file, a folder, or nothing. A new command has to be entered here.
 WRITES = {
+    "init": None,  # into a new folder only
     "doctor": None,
     "config show": None,
     "config check": None,

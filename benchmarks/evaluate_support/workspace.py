@@ -15,7 +15,7 @@ from midnight.demo.bach import write_bach
 from midnight.demo.consep import write_consep
 from midnight.demo.patch_camelyon import write_patch_camelyon
 from midnight.evaluate.entries import Task
-from midnight.evaluate.registry import TASKS, select_tasks
+from midnight.evaluate.registry import select_tasks, tasks_file
 from midnight.ssl.exports.model_folder import save_weights
 
 MODEL, SEED, MEAN_STD = "demo-random", 0, [0.5, 0.5, 0.5]
@@ -66,7 +66,7 @@ class Workspace:
 
 def prepare(folder: Path, effort: Effort) -> Workspace:
     """Write data, model and protocols."""
-    known = read_yaml(TASKS)["tasks"]
+    known = read_yaml(tasks_file())["tasks"]
     entries = {name: merge(known[name], {"protocols": {"demo": change}}) for name, change in effort.tasks.items()}
     (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": entries}), encoding="utf-8")
     (folder / "effort.json").write_text(json.dumps(asdict(effort)), encoding="utf-8")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from midnight import __version__
 from midnight.commands.bench import add_bench
+from midnight.commands.init import add_init
 from midnight.config import (
-    CONFIG_DIR,
     Config,
     Evaluation,
     Features,
@@ -24,6 +24,7 @@ from midnight.config import (
 )
 from midnight.config.recipes import find_recipe, recipe_lines
 from midnight.errors import MidnightError
+from midnight.home import project_file
 from midnight.logs import end_of, leave_at_once, sigterm_as_interrupt
 from midnight.options import add_config, add_force, add_rates, add_training, add_weights, assigned, positive
 
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     groups = (_doctor_commands, _config_commands, _slides_commands, _tiles_commands, _tasks_commands, _model_commands)
-    for add in (*groups, add_bench, _embed_command, _summary_commands):
+    for add in (add_init, *groups, add_bench, _embed_command, _summary_commands):
         add(commands)
     return top
 
@@ -239,7 +240,7 @@ def run_config_schemas(_: argparse.Namespace) -> None:
     from midnight.evaluate import registry
     from midnight.evaluate.prepare import rules
 
-    folder = CONFIG_DIR / "schemas"
+    folder = project_file("config", "schemas")
     for path in [*schemas.write_schemas(folder), *registry.write_schemas(folder), rules.write_schema(folder)]:
         print(path)
 

@@ -13,7 +13,7 @@ from typing import Literal
 from midnight import native
 from midnight.config import Config
 from midnight.errors import MidnightError
-from midnight.provenance import REPOSITORY
+from midnight.home import installed, project_file, workflow_folder
 
 Status = Literal["ok", "note", "fail"]
 GIB = 1 << 30
@@ -64,7 +64,7 @@ def check_native(_: Config) -> Iterator[Finding]:
 
 
 def _locked() -> list[tuple[str, str]]:
-    lines = (REPOSITORY / "envs" / "requirements.lock").read_text().splitlines()
+    lines = project_file("envs", "requirements.lock").read_text().splitlines()
     pins = (line.split(" ;")[0].rstrip(" \\") for line in lines if "==" in line and not line.startswith((" ", "#")))
     versions: dict[str, list[str]] = {}
     for pin in pins:
@@ -145,13 +145,28 @@ def check_disk(config: Config) -> Iterator[Finding]:
             yield Finding(f"Disk {folder}", "fail", f"{there} can't be written", "choose another folder")
 
 
+def check_home(_: Config) -> Iterator[Finding]:
+    """Whose files are read: those of the working directory, of a checkout, or of the installed package."""
+    asked = ("Snakefile", "config/tasks.yaml", "config/models.yaml", "config/datasets.yaml")
+    places: dict[Path, list[str]] = {}
+    for name in asked:
+        path = project_file(*name.split("/"))
+        places.setdefault(path.parents[len(Path(name).parts) - 1], []).append(name)
+    for folder, names in places.items():
+        what = "all files" if len(names) == len(asked) else ", ".join(names)
+        yield Finding("Project files", "ok", f"{what} of {folder}")
+    if (folder := workflow_folder()) != installed() and (folder / "src" / "midnight").is_dir():
+        advice = f"run make setup in {folder}, and use {folder}/.venv/bin"
+        yield Finding("Package", "fail", f"installed from {installed()}, the workflow is that of {folder}", advice)
+
+
 def check_profiles(_: Config) -> Iterator[Finding]:
     """Snakemake's profiles and a scheduler behind the slurm one."""
     for name in ("default", "demo", "slurm"):
-        path = REPOSITORY / "profiles" / name / "config.yaml"
+        path = workflow_folder() / "profiles" / name / "config.yaml"
         advice = "" if path.exists() else "check the file out again (git checkout profiles)"
         yield Finding(f"Profile {name}", "ok" if path.exists() else "fail", f"profiles/{name}", advice)
-    if not (REPOSITORY / "slurm" / "config.yaml").exists():
+    if not (workflow_folder() / "slurm" / "config.yaml").exists():
         yield Finding("Profile slurm", "fail", "the link ./slurm is gone", "ln -s profiles/slurm slurm")
     sbatch = shutil.which("sbatch")
     advice = "" if sbatch else "only needed for --profile slurm: run it on a login node"
@@ -197,6 +212,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     check_openslide,
     check_eva,
     check_disk,
+    check_home,
     check_profiles,
     check_services,
     check_data,

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from midnight.config import CONFIG_DIR
 from midnight.errors import MidnightError
+from midnight.home import project_file
 from midnight.outputs import FORCE
 
 
@@ -25,7 +25,7 @@ def add_weights(command: argparse.ArgumentParser) -> None:
 
 def add_config(command: argparse.ArgumentParser) -> None:
     """The configuration's file."""
-    default = CONFIG_DIR / "config.yaml"
+    default = project_file("config", "config.yaml")
     command.add_argument("--configfile", type=Path, default=default, help="default: config/config.yaml")
 
 

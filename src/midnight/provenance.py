@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from midnight.hashing import hash_file, hash_value
+from midnight.home import project_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "timm", "kaiko-eva", "jsonargparse", "scikit-learn", "numpy", "openslide-python", "snakemake")
 
 
 @functools.cache
 def git_commit() -> str:
-    """The repository's commit, with `+` when tracked files differ from it; "unknown" outside git."""
+    """The checkout's commit, with `+` when tracked files differ from it; the version of a package without one."""
+    if not (CHECKOUT / "pyproject.toml").is_file():  # the folders above an installed package may be of another's git
+        return f"version {_version('midnight')}"
     try:
-        command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
@@ -27,7 +30,7 @@ def git_commit() -> str:
 @functools.cache
 def lock_hash() -> str:
     """Hash of the pinned environment, `envs/requirements.lock`."""
-    lock = REPOSITORY / "envs" / "requirements.lock"
+    lock = project_file("envs", "requirements.lock")
     return hash_file(lock)[:16] if lock.exists() else "unknown"
 
 

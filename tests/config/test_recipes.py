@@ -4,14 +4,14 @@ import pytest
 import yaml
 
 from midnight.config import recipe_names
-from midnight.config.load import RECIPES
+from midnight.config.load import recipe_file
 from midnight.config.recipes import find_recipe, first_sentence, recipe_lines
 from midnight.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_has_a_line(name: str) -> None:
-    assert len(first_sentence(RECIPES / f"{name}.yaml")) > 10
+    assert len(first_sentence(recipe_file(name))) > 10
     assert any(line.startswith(f"{name} ") for line in recipe_lines())
 
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from midnight.config import Evaluation
-from midnight.config.load import CONFIG_DIR
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate import registry
 from midnight.evaluate.entries import Task
+from midnight.home import project_file
 from tests.evaluate.eva_example import MODELS, SIZE, TASKS, write_consep, write_folder, write_patch_camelyon
 from tests.evaluate.hest_example import write_task
 
@@ -41,7 +41,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
 
 @pytest.fixture
 def tasks_file() -> Path:
-    return CONFIG_DIR / "tasks.yaml"
+    return project_file("config", "tasks.yaml")
 
 
 @pytest.fixture

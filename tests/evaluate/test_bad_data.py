@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from midnight.config import Evaluation
-from midnight.config.load import CONFIG_DIR
 from midnight.errors import MidnightError
 from midnight.evaluate import embed as embed_module
 from midnight.evaluate import score as score_module
+from midnight.home import project_file
 from tests.evaluate.standins import FOLDERS, RELAXED, WRITERS, Data
 from tests.evaluate.standins.entries import MODELS, shorten
 from tests.evaluate.standins.pixels import Links
@@ -182,7 +182,7 @@ def test_a_cut_off_jpeg_of_a_folder_of_ones_own_is_named(
         links.write(f"class{index % 2}/{index // 2}.jpg", index % 2)
     cut("class1/1.jpg", 0.97)(tmp_path / "data")
     (tmp_path / "data" / "class0" / "._0.jpg").write_bytes(b"what some systems add is no image")
-    entry = yaml.safe_load((CONFIG_DIR / "tasks.yaml").read_text())["tasks"]["folder"]
+    entry = yaml.safe_load(project_file("config", "tasks.yaml").read_text())["tasks"]["folder"]
     use_registry(yaml.safe_dump({"tasks": {"folder": entry}}), MODELS)
     evaluation = Evaluation(protocol="paper", data_root=str(tmp_path / "data"), accelerator="cpu", workers=0)
     with pytest.raises(MidnightError, match=r"class1/1\.jpg: cut off, its end is missing"):

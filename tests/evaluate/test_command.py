@@ -72,6 +72,6 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, called: list
 
 
 def test_the_status_is_that_of_the_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(command, "workflow_folder", lambda: tmp_path)
     (tmp_path / "Snakefile").write_text("raise SystemExit(3)\n")
     assert command.run_workflow(tmp_path / "Snakefile", ["--cores", "1"]) != 0

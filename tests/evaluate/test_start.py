@@ -151,7 +151,11 @@ def test_a_file_that_is_no_weights_is_told_at_start(tmp_path: Path) -> None:
 def test_a_fit_that_is_never_validated_is_told_at_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from midnight.evaluate import registry
 
-    text = registry.TASKS.read_text().replace("patience: 9, validate_every: 10", "patience: 9, validate_every: 99999")
+    text = (
+        registry.tasks_file()
+        .read_text()
+        .replace("patience: 9, validate_every: 10", "patience: 9, validate_every: 99999")
+    )
     (tmp_path / "tasks.yaml").write_text(text)
     assert yaml.safe_load(text)
     monkeypatch.setattr(registry.load_tasks, "__defaults__", (tmp_path / "tasks.yaml",))

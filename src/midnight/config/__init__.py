@@ -2,7 +2,6 @@
 
 from midnight.config.fields import build, choose, plain, schema
 from midnight.config.load import (
-    CONFIG_DIR,
     check_features,
     initial_recipe,
     load_config,
@@ -16,7 +15,6 @@ from midnight.config.pipeline import Cohort, Config, Draw, Evaluation, Features,
 from midnight.config.recipe import Backbone, Crops, Heads, HsvFilter, Loss, Optimizer, Predrawn, Recipe, Tiles, Training
 
 __all__ = [
-    "CONFIG_DIR",
     "Backbone",
     "Cohort",
     "Config",

@@ -1,4 +1,10 @@
-"""From dataclasses to checked values and JSON schemas: one source of truth for every key."""
+"""From dataclasses to checked values and JSON schemas: one source of truth for every key.
+
+Checked by jsonschema, not by pydantic. The schemas are files in `config/schemas` that editors use, so what an editor
+underlines and what a run refuses must be one. From pydantic we would take types and ranges alone: whole files must be
+told with all that is wrong in them, nearest names, `1e-3` read as a number, recipes checked by parts before their bases
+are laid under them, and configurations read on without their wrong keys; that is this module and `repair`.
+"""
 
 import dataclasses
 import difflib

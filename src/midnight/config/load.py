@@ -14,9 +14,8 @@ from midnight.config.pipeline import Config, Features
 from midnight.config.recipe import Crops, Recipe
 from midnight.config.repair import without_wrong_keys
 from midnight.errors import ConfigError
+from midnight.home import folders, project_file
 
-CONFIG_DIR = Path(__file__).resolve().parents[3] / "config"
-RECIPES = CONFIG_DIR / "recipes"
 READS = (("backbone", "crops"), ("training", "optimizer"))
 """Sections of a recipe whose values are read by the checks of another."""
 
@@ -98,7 +97,7 @@ def _pathless(value: Mapping[str, Any]) -> Iterator[str]:
             yield f"cohorts.{name}.path: a local cohort needs the folder (or CSV) of its slides; fill it in"
 
 
-def load_runs(config: Config, folder: Path = RECIPES) -> tuple[dict[str, Recipe], list[str]]:
+def load_runs(config: Config, folder: Path | None = None) -> tuple[dict[str, Recipe], list[str]]:
     """The recipe of each run with its overrides, and what is wrong with those that have none; a line each."""
     recipes: dict[str, Recipe] = {}
     lines = []
@@ -126,12 +125,18 @@ def features_problems(features: Features) -> list[str]:
     return [f"features.overlap: {features.overlap} px of tiles of {features.size} px; it must be less than the size"]
 
 
-def recipe_names(folder: Path = RECIPES) -> list[str]:
-    """Names of all recipes."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+def recipe_names(folder: Path | None = None) -> list[str]:
+    """Names of the recipes of a folder; if None of all the project's."""
+    places = [folder] if folder else [place / "config" / "recipes" for place in folders()]
+    return sorted({path.stem for place in places for path in place.glob("*.yaml")})
 
 
-def load_recipe(name: str, override: Mapping[str, Any] | None = None, folder: Path = RECIPES) -> Recipe:
+def recipe_file(name: str, folder: Path | None = None) -> Path:
+    """The file of a recipe: of a folder, or if None of the project (see `midnight.home`). It may not be there."""
+    return folder / f"{name}.yaml" if folder else project_file("config", "recipes", f"{name}.yaml")
+
+
+def load_recipe(name: str, override: Mapping[str, Any] | None = None, folder: Path | None = None) -> Recipe:
     """A recipe with its bases resolved and `override` laid over it.
 
     A recipe's `base:` names another recipe whose values it inherits.
@@ -140,7 +145,7 @@ def load_recipe(name: str, override: Mapping[str, Any] | None = None, folder: Pa
         ConfigError: no such recipe, a cycle of bases, or a wrong key.
     """
     value = _over(_inherit(name, folder, ()), override or {})
-    where = f"{folder / name}.yaml" + (" with override" if override else "")
+    where = str(recipe_file(name, folder)) + (" with override" if override else "")
     recipe, lines = _read_recipe(value)
     refuse(where, lines)
     return dataclasses.replace(recipe, name=name)
@@ -157,10 +162,10 @@ def _read_recipe(value: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
     return recipe, [*problems(Recipe, value), *together]
 
 
-def _inherit(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
-    path = folder / f"{name}.yaml"
+def _inherit(name: str, folder: Path | None, seen: tuple[str, ...]) -> dict[str, Any]:
+    path = recipe_file(name, folder)
     if seen and not path.is_file():  # a recipe elsewhere may be based on one of the project's
-        path = RECIPES / f"{name}.yaml"
+        path = recipe_file(name)
     if name in seen:
         raise ConfigError(f"{path}: base: goes in a circle: {' → '.join((*seen, name))}")
     if not path.is_file():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from midnight.config.fields import did_you_mean
-from midnight.config.load import RECIPES, load_config, load_recipe, read_yaml, recipe_names
+from midnight.config.load import load_config, load_recipe, read_yaml, recipe_file, recipe_names
 from midnight.config.recipe import Recipe
 from midnight.errors import ConfigError
 
@@ -28,11 +28,11 @@ def find_recipe(what: str, run: str | None = None) -> Recipe:
     return load_recipe(runs[run].recipe, runs[run].override)
 
 
-def recipe_lines(folder: Path = RECIPES) -> list[str]:
+def recipe_lines(folder: Path | None = None) -> list[str]:
     """Each recipe with the first sentence of the comment at its head, a line each."""
     names = recipe_names(folder)
     width = max(map(len, names), default=0)
-    return [f"{name:<{width}}  {first_sentence(folder / f'{name}.yaml')}" for name in names]
+    return [f"{name:<{width}}  {first_sentence(recipe_file(name, folder))}" for name in names]
 
 
 def first_sentence(path: Path) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from midnight.atomic import write_text
-from midnight.config import CONFIG_DIR, plain
+from midnight.config import plain
 from midnight.errors import MidnightError
 from midnight.evaluate.entries import Model
 from midnight.evaluate.registry import load_models
+from midnight.home import workflow_folder
 from midnight.outputs import check_file, text_with
 
 MARK = "# Written by `midnight evaluate`"
@@ -25,7 +26,6 @@ HEADER = (
 )
 KEPT = ("path", "sizes", "arch", "mean", "std")
 BASELINE = "colour-statistics"
-REPOSITORY = CONFIG_DIR.parent
 
 
 def make_config(weights: Sequence[Model], tiles: Path, out: Path, gpu: bool) -> dict[str, Any]:
@@ -100,8 +100,9 @@ def run_workflow(configfile: Path, arguments: Sequence[str], folder: Path | None
     Args:
         configfile: its path, from wherever.
         arguments: of Snakemake: targets first, then cores or a profile.
-        folder: that relative paths of the configuration are in; the repository if None.
+        folder: that relative paths of the configuration are in; that of the Snakefile if None.
     """
-    snakefile = ["--snakefile", str(REPOSITORY / "Snakefile"), "--configfile", str(configfile)]
+    home = workflow_folder()
+    snakefile = ["--snakefile", str(home / "Snakefile"), "--configfile", str(configfile)]
     command = [sys.executable, "-m", "snakemake", *arguments, *snakefile]
-    return subprocess.run(command, cwd=folder or REPOSITORY, check=False).returncode
+    return subprocess.run(command, cwd=folder or home, check=False).returncode

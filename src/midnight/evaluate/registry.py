@@ -8,13 +8,12 @@ from typing import Any
 
 from midnight.atomic import write_json
 from midnight.config.fields import build, choose, did_you_mean, plain, refuse, schema
-from midnight.config.load import CONFIG_DIR, read_yaml
+from midnight.config.load import read_yaml
 from midnight.config.pipeline import Evaluation, is_generated
 from midnight.errors import ConfigError
 from midnight.evaluate.entries import Model, Protocol, Task, Variant
+from midnight.home import project_file
 
-TASKS = CONFIG_DIR / "tasks.yaml"
-MODELS = CONFIG_DIR / "models.yaml"
 OWN = ("run", "init")
 FOLDER = "folder"
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -53,6 +52,16 @@ def registry_schema(name: str) -> dict[str, Any]:
     }
 
 
+def tasks_file() -> Path:
+    """The registry of tasks."""
+    return project_file("config", "tasks.yaml")
+
+
+def models_file() -> Path:
+    """The registry of models."""
+    return project_file("config", "models.yaml")
+
+
 def _read(path: Path, name: str) -> dict[str, Any]:
     content = read_yaml(path)
     unknown = sorted(set(content) - set(registry_schema(name)["properties"]))
@@ -67,12 +76,13 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     return entries
 
 
-def load_tasks(path: Path = TASKS) -> dict[str, Task]:
+def load_tasks(path: Path | None = None) -> dict[str, Task]:
     """All tasks by name.
 
     Raises:
         ConfigError: the file or an entry is wrong; names the file, the entry and the key.
     """
+    path = path or tasks_file()
     entries = _read(path, "tasks")
     tasks = {}
     for name, value in entries.items():
@@ -124,13 +134,13 @@ def _check_task(task: Task, where: str) -> None:
             raise ConfigError(f"{where}.protocols.{name}: exactly one of 'max_steps' and 'max_epochs' must be given")
 
 
-def load_models(path: Path = MODELS) -> dict[str, Model]:
+def load_models(path: Path | None = None) -> dict[str, Model]:
     """All models by name.
 
     Raises:
         ConfigError: the file or an entry is wrong; names the file, the entry and the key.
     """
-    models = {}
+    path, models = path or models_file(), {}
     for name, value in _read(path, "models").items():
         where = f"{path}: models.{name}"
         model = _checked(build(Model, {**value, "name": str(name)}, where), where)
@@ -170,7 +180,7 @@ def _checked(model: Model, where: str) -> Model:
 def select_models(
     names: Collection[str] | None,
     runs: Collection[str],
-    path: Path = MODELS,
+    path: Path | None = None,
     where: str = "evaluation",
     weights: Mapping[str, Any] | None = None,
 ) -> dict[str, Model]:
@@ -180,7 +190,7 @@ def select_models(
         names: `evaluation.models`. `all`, or None without `weights`: all real ones of the zoo and of the
             configuration's runs.
         runs: names of the configuration's runs.
-        path: the registry.
+        path: the registry; the project's if None.
         where: the section of the configuration whose `models` they are.
         weights: `evaluation.weights`; its names go before the registry's.
 
@@ -188,6 +198,7 @@ def select_models(
         ConfigError: unknown or wrong models, or models of runs that the configuration has not; all at once.
     """
     own = own_models(weights or {})
+    path = path or models_file()
     models = load_models(path)
     if names is None:
         names = [] if own else "all"
@@ -237,7 +248,7 @@ def configured_tasks(evaluation: Evaluation) -> dict[str, Task]:
     return select_tasks(names, evaluation.protocol, folders=evaluation.folders)
 
 
-def default_tasks(protocol: str, path: Path = TASKS) -> list[str]:
+def default_tasks(protocol: str, path: Path | None = None) -> list[str]:
     """Names of the paper's tasks; under the protocol demo of their stand-ins."""
     wanted = "demo" if protocol == "demo" else "real"
     return [name for name, task in load_tasks(path).items() if task.data == wanted and is_paper(task)]
@@ -271,7 +282,7 @@ def folder_tasks(folders: Mapping[str, str], tasks: Mapping[str, Task]) -> dict[
 
 
 def select_tasks(
-    names: Collection[str], protocol: str, path: Path = TASKS, folders: Mapping[str, str] | None = None
+    names: Collection[str], protocol: str, path: Path | None = None, folders: Mapping[str, str] | None = None
 ) -> dict[str, Task]:
     """The named tasks with their protocol set.
 
@@ -280,12 +291,13 @@ def select_tasks(
     Args:
         names: of the registry or of `folders`.
         protocol: `evaluation.protocol`.
-        path: the registry.
+        path: the registry; the project's if None.
         folders: `evaluation.folders`.
 
     Raises:
         ConfigError: an unknown task, one that has no such protocol, or a wrong name among `folders`.
     """
+    path = path or tasks_file()
     tasks = load_tasks(path)
     tasks |= folder_tasks(folders or {}, tasks)
     chosen, problems = list(names), []
@@ -318,12 +330,13 @@ def data_settings(task: Task) -> dict[str, Any]:
     return settings | ({"perturb": plain(task.perturb)} if task.perturb else {})
 
 
-def find_model(name: str, weights: Mapping[str, Any] | None = None, path: Path = MODELS) -> Model:
+def find_model(name: str, weights: Mapping[str, Any] | None = None, path: Path | None = None) -> Model:
     """One model, of `evaluation.weights` or else of the registry.
 
     Raises:
         ConfigError: no such model.
     """
+    path = path or models_file()
     models: Mapping[str, Model] = load_models(path) | own_models(weights or {})
     if name not in models:
         raise ConfigError(f"{path}: no model {name!r}; known: {', '.join(models)}")

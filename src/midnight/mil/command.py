@@ -8,7 +8,7 @@ from midnight.config import Evaluation, Features, Tissue, check_features
 from midnight.errors import ConfigError
 from midnight.evaluate.encoder import load_encoder, pick_device, pick_precision
 from midnight.evaluate.entries import Model
-from midnight.evaluate.registry import MODELS, OWN, find_model, load_models
+from midnight.evaluate.registry import OWN, find_model, load_models, models_file
 from midnight.mil.embed import check_complete, embed_slides
 from midnight.mil.job import Job, indexed_items, local_items
 from midnight.mil.ledger import NAME, OK, Row, read_table, summary, write_table
@@ -58,7 +58,7 @@ def find_weights(weights: str, size: int) -> Model:
     if path.exists():
         return Model("weights", path.name, [size], path=str(path.resolve()), name=path.resolve().name)
     if weights not in load_models():
-        raise ConfigError(f"{weights}: neither weights nor an entry of {MODELS}")
+        raise ConfigError(f"{weights}: neither weights nor an entry of {models_file()}")
     model = find_model(weights)
     if model.source in OWN:
         raise ConfigError(f"{weights}: is made by the workflow; give its folder, such as results/models/{weights}")

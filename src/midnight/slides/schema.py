@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from midnight.config.load import CONFIG_DIR
+from midnight.home import project_file
 
-SCHEMA = CONFIG_DIR / "schemas" / "manifest.schema.json"
 KEYWORDS = frozenset(
     ("type", "enum", "pattern", "minLength", "maxLength", "minimum", "exclusiveMinimum", "properties", "description")
 )
@@ -23,7 +22,7 @@ Check = Callable[[Any], str]
 @functools.cache
 def checks() -> dict[str, Check]:
     """Per column a function that says what is wrong with a value ("" = nothing)."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    schema = json.loads(project_file("config", "schemas", "manifest.schema.json").read_text(encoding="utf-8"))
     return {name: compile_check(rule) for name, rule in schema["properties"].items()}
 
 

@@ -2,7 +2,7 @@
 
 import yaml
 
-from midnight.config.load import CONFIG_DIR
+from midnight.home import project_file
 
 MODELS = "models:\n  tiny: {source: init, run: demo, label: Tiny, sizes: [98]}\n"
 
@@ -17,7 +17,7 @@ BUDGETS = {
 
 def shorten(name: str, relaxed: bool) -> str:
     """The task's real entry with a short budget; `relaxed`: with eva's class without its check of counts."""
-    entry = yaml.safe_load((CONFIG_DIR / "tasks.yaml").read_text())["tasks"][name]
+    entry = yaml.safe_load(project_file("config", "tasks.yaml").read_text())["tasks"][name]
     values = entry["protocols"]["paper"]
     budget = "max_steps" if "max_steps" in values else "max_epochs"
     values |= BUDGETS.get(name, TILES)

@@ -9,13 +9,13 @@ from typing import Any
 
 from midnight.atomic import write_json
 from midnight.config.fields import build, key, schema
-from midnight.config.load import CONFIG_DIR, read_yaml
+from midnight.config.load import read_yaml
 from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError
 from midnight.evaluate.entries import Task
+from midnight.home import project_file
 from midnight.slides.names import file_name_problem
 
-DATASETS = CONFIG_DIR / "datasets.yaml"
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -78,12 +78,13 @@ def write_schema(folder: Path) -> Path:
     return path
 
 
-def load_rules(path: Path = DATASETS) -> dict[str, Rules]:
+def load_rules(path: Path | None = None) -> dict[str, Rules]:
     """All rules by folder (`dataset.root` of the tasks; may hold `*`).
 
     Raises:
         ConfigError: the file or an entry is wrong; names the file, the entry and the key.
     """
+    path = path or project_file("config", "datasets.yaml")
     entries = read_yaml(path).get("datasets")
     if not isinstance(entries, dict):
         raise ConfigError(f"{path}: missing key 'datasets': a mapping of folders")
