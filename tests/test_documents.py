@@ -45,6 +45,14 @@ def test_every_step_of_the_paper_has_its_place() -> None:
         assert re.search(rf"\b{re.escape(name)}", (ROOT / path).read_text(encoding="utf-8")), step
 
 
+def test_every_word_of_the_glossary_has_its_place() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| .+? \| `(.+?)` \| `(.+?)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 25 and len({word for word, *_ in rows}) == len(rows)
+    for word, path, name in rows:
+        assert re.search(rf"\b{re.escape(name)}\b", (ROOT / path).read_text(encoding="utf-8")), word
+
+
 def test_checks_before_a_commit_are_those_of_lint() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     lint = (ROOT / "Makefile").read_text().split("\nlint:")[1].split("\n\n")[0]

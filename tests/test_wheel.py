@@ -47,6 +47,8 @@ def test_the_wheel_works_from_an_empty_folder(site: Path, tmp_path: Path) -> Non
         site, tmp_path, "-c", "import midnight, midnight.home as home; print(midnight.__file__, home.installed())"
     )
     assert where.stdout.split() == [f"{site}/midnight/__init__.py", f"{site}/midnight/project"], where.stderr
+    for room in ("report", "tissue"):
+        assert list((site / "midnight" / room / "templates").glob("*.html.j2")), room
     shown = run(site, tmp_path, "-m", "midnight.cli", "config", "show", "midnight-12k")
     assert shown.returncode == 0 and "vit_giant" in shown.stdout, shown.stderr
     made = run(site, tmp_path, "-m", "midnight.cli", "init", "lab")

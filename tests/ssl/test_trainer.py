@@ -411,7 +411,7 @@ def test_a_checkpoint_that_is_being_written_holds_nothing_up_and_is_not_complete
 ) -> None:
     """Training goes on while it is written; it is completed by the first step that finds it written."""
     written = threading.Event()
-    write, folder = checkpoint.write_shard, tmp_path / "checkpoints"
+    write, folder = checkpoint.write_pieces, tmp_path / "checkpoints"
     seen: list[list[str]] = []
     in_time: list[bool] = []
 
@@ -426,7 +426,7 @@ def test_a_checkpoint_that_is_being_written_holds_nothing_up_and_is_not_complete
                 written.set()
             yield batch
 
-    monkeypatch.setattr(checkpoint, "write_shard", slow)
+    monkeypatch.setattr(checkpoint, "write_pieces", slow)
     train_tiny(tmp_path, tiny_recipe(training={"checkpoint_every": 4}), batches=batches)
     assert all(in_time) and in_time, "a step waited for the checkpoint"
     assert seen == [[]] * 8

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from midnight.atomic import write_text
 from midnight.tissue.index import TissueRecord, read_index
 from midnight.tissue.mask import Mask
-from midnight.tissue.page_html import TEMPLATE
 from midnight.tissue.resolution import STANDARD_MPPS
 
 # A page of 12,000 thumbnails would be 100 MB: this many are shown.
@@ -35,8 +34,10 @@ def write_page(index: Path, output: Path, cohort: str) -> None:
     Raises:
         MidnightError: the index can't be read or the page can't be written.
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    write_text(output, environment.from_string(TEMPLATE).render(cohort=cohort, **_content(read_index(Path(index)))))
+    loader = jinja2.PackageLoader("midnight.tissue", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = environment.get_template("tissue.html.j2")
+    write_text(output, page.render(cohort=cohort, **_content(read_index(Path(index)))))
 
 
 def _content(records: Sequence[TissueRecord]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from midnight.evaluate.entries import Model
 from midnight.evaluate.weights import load_weights
 from midnight.evaluate.weights.checkpoint import export_checkpoint
 from midnight.ssl import distributed
-from midnight.ssl.checkpoint.pieces import own_pieces, write_shard
+from midnight.ssl.checkpoint.pieces import own_pieces, write_pieces
 from midnight.ssl.exports.model_folder import export_teacher
 from midnight.ssl.launch.job import Job, write_job
 from midnight.ssl.model.network import Network, build_student
@@ -31,7 +31,7 @@ def make_checkpoint(run: Path) -> tuple[Path, Network]:
     folder.mkdir(parents=True)
     roles = {"student": build_student(recipe), "teacher": teacher}
     tensors = {f"{role}.{name}": value for role, net in roles.items() for name, value in net.state_dict().items()}
-    write_shard(folder / "shard-00000.safetensors", own_pieces(tensors, distributed.rank(), distributed.world()))
+    write_pieces(folder / "shard-00000.safetensors", own_pieces(tensors, distributed.rank(), distributed.world()))
     return folder, teacher
 
 

@@ -13,7 +13,7 @@ from midnight.errors import MidnightError
 from midnight.hashing import hash_file, hash_value
 from midnight.ssl.checkpoint import checkpoints as checkpoint
 from midnight.ssl.checkpoint.checkpoints import Checkpoints
-from midnight.ssl.checkpoint.pieces import Piece, write_shard
+from midnight.ssl.checkpoint.pieces import Piece, write_pieces
 
 
 def save(checkpoints: Checkpoints, step: int, size: int = 10) -> Path:
@@ -164,9 +164,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
 
     def slow(path: Path, pieces: Mapping[str, Piece]) -> None:
         assert gate.wait(60)
-        write_shard(path, pieces)
+        write_pieces(path, pieces)
 
-    monkeypatch.setattr(checkpoint, "write_shard", slow)
+    monkeypatch.setattr(checkpoint, "write_pieces", slow)
     checkpoints, weight = Checkpoints(tmp_path / "c", "key", keep=3), torch.ones(3)
     checkpoints.start(5, {"w": weight}, {})
     weight.fill_(7.0)

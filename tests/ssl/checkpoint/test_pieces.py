@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from midnight.ssl.checkpoint.pieces import Piece, Shards, fill, own_pieces, write_shard
+from midnight.ssl.checkpoint.pieces import Piece, PieceFiles, fill, own_pieces, write_pieces
 
 
 def state() -> dict[str, torch.Tensor]:
@@ -19,8 +19,8 @@ def test_parts_of_all_processes_are_the_whole(tmp_path: Path, world: int) -> Non
     for rank, file in enumerate(files):
         pieces = own_pieces(state(), rank, world)
         sizes.append(sum(piece.values.nbytes for piece in pieces.values()))
-        write_shard(file, pieces)
-    shards = Shards(files)
+        write_pieces(file, pieces)
+    shards = PieceFiles(files)
     assert set(shards) == set(state())
     for name, value in state().items():
         assert torch.equal(shards[name], value)
@@ -31,11 +31,11 @@ def test_parts_of_all_processes_are_the_whole(tmp_path: Path, world: int) -> Non
 def test_rows_are_put_together_in_order_whoever_wrote_them(tmp_path: Path) -> None:
     rows = torch.arange(10.0).view(5, 2)
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    write_shard(files[0], {"w": Piece(3, (5, 2), rows[3:].clone())})
-    write_shard(files[1], {"w": Piece(0, (5, 2), rows[:3].clone())})
-    assert torch.equal(Shards(files)["w"], rows)
+    write_pieces(files[0], {"w": Piece(3, (5, 2), rows[3:].clone())})
+    write_pieces(files[1], {"w": Piece(0, (5, 2), rows[:3].clone())})
+    assert torch.equal(PieceFiles(files)["w"], rows)
     with pytest.raises(ValueError, match=r"w: \[2, 2\] of \[5, 2\]"):
-        Shards(files[:1])["w"]
+        PieceFiles(files[:1])["w"]
 
 
 def test_copies_are_of_the_moment() -> None:

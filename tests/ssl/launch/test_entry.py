@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from midnight.errors import ConfigError, MidnightError
 from midnight.ssl import runtime
-from midnight.ssl.checkpoint.pieces import Shards
+from midnight.ssl.checkpoint.pieces import PieceFiles
 from midnight.ssl.launch.entry import check_machine, place, process_group, start
 from midnight.ssl.launch.job import read_job
 from midnight.ssl.launch.processes import _judge
@@ -114,8 +114,8 @@ def test_what_is_trained_already_is_not_trained_again(alone: Path, tmp_path: Pat
     assert not (run / "checkpoints").exists()
 
 
-def tensors_of(job: Path) -> Shards:
-    return Shards(sorted((job.parent / "run" / "checkpoints" / "step_00000004").glob("*.safetensors")))
+def tensors_of(job: Path) -> PieceFiles:
+    return PieceFiles(sorted((job.parent / "run" / "checkpoints" / "step_00000004").glob("*.safetensors")))
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,13 @@ from midnight.errors import MidnightError
 from midnight.ssl.checkpoint import checkpoints as checkpoint
 from midnight.ssl.launch.signals import SIGNALS, stop_on_signals
 from tests.ssl.tiny import tiny_recipe, train_tiny
-folder, write = Path(sys.argv[1]), checkpoint.write_shard
+folder, write = Path(sys.argv[1]), checkpoint.write_pieces
 def slowly(file, pieces):
     (folder / "saving").touch()
     while not (folder / "go on").exists():
         time.sleep(0.01)
     write(file, pieces)
-checkpoint.write_shard = slowly
+checkpoint.write_pieces = slowly
 try:
     train_tiny(folder / "run", tiny_recipe(training={"iterations": 10**6, "checkpoint_every": 10**6}))
 except MidnightError as error:

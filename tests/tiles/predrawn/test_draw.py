@@ -16,7 +16,7 @@ from midnight.tiles.predrawn.codec import decode
 from midnight.tiles.predrawn.draw import draw_job
 from midnight.tiles.predrawn.plan import write_plan
 from midnight.tiles.predrawn.sampling import open_drawer
-from midnight.tiles.predrawn.shard import read_rows, table_path, tar_path
+from midnight.tiles.predrawn.tars import read_rows, table_path, tar_path
 from midnight.tiles.predrawn.tileset import TileSet
 from midnight.tissue.index import training_slides
 from tests.tiles.predrawn.conftest import COUNT, PER_SHARD

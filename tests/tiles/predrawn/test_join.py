@@ -12,7 +12,7 @@ from midnight.tiles.predrawn import join
 from midnight.tiles.predrawn.index import Index, read_index
 from midnight.tiles.predrawn.join import join_parts, repeated
 from midnight.tiles.predrawn.sampling import draw_samples, open_drawer
-from midnight.tiles.predrawn.shard import tar_path
+from midnight.tiles.predrawn.tars import tar_path
 from midnight.tiles.predrawn.tileset import TileSet
 from tests.tiles.predrawn.conftest import COUNT, draw_all
 

@@ -12,7 +12,7 @@ from midnight.config import Draw, Predrawn
 from midnight.errors import MidnightError
 from midnight.tiles.predrawn import plan
 from midnight.tiles.predrawn.draw import draw_job
-from midnight.tiles.predrawn.shard import tar_path
+from midnight.tiles.predrawn.tars import tar_path
 from midnight.tiles.predrawn.tileset import TileSet
 
 Indexes = dict[str, Path]

@@ -18,8 +18,8 @@ from midnight.errors import MidnightError
 from midnight.tiles.predrawn import source as module
 from midnight.tiles.predrawn.index import read_index
 from midnight.tiles.predrawn.sampling import draw_samples, open_drawer
-from midnight.tiles.predrawn.shard import tar_path
 from midnight.tiles.predrawn.source import ShardSource, open_source
+from midnight.tiles.predrawn.tars import tar_path
 from midnight.tiles.predrawn.tileset import TileSet
 from midnight.tiles.stream import TileStream
 from tests.patience import Time

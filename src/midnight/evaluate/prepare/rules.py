@@ -34,7 +34,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Rules:
-    """What one data set's folder must hold, and how it comes there."""
+    """What one data set's folder must hold, and where to get it."""
 
     files: dict[str, int] = key(
         dict,

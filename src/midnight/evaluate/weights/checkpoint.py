@@ -21,7 +21,7 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
         MidnightError: the folder is no checkpoint of a run of this project.
     """
     from midnight.config import read_yaml
-    from midnight.ssl.checkpoint.pieces import Shards
+    from midnight.ssl.checkpoint.pieces import PieceFiles
     from midnight.ssl.checkpoint.run_key import SEGMENTS
     from midnight.ssl.exports.model_folder import HEADS, export_teacher, of_heads, save_weights
     from midnight.ssl.launch.job import FILE, read_job
@@ -31,7 +31,7 @@ def export_checkpoint(checkpoint: Path, output: Path) -> None:
     job = read_job(job_folder / FILE)
     vit = build_vit(job.recipe.backbone, job.recipe.crops.global_size)
     try:
-        tensors = Shards(sorted(checkpoint.glob("shard-*.safetensors")))
+        tensors = PieceFiles(sorted(checkpoint.glob("shard-*.safetensors")))
         names = [name for name in tensors if name.startswith(TEACHER)]
         vit.load_state_dict({name.removeprefix(TEACHER): tensors[name] for name in names})
         heads = of_heads(tensors, "teacher.")

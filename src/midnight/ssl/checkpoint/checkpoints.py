@@ -25,7 +25,7 @@ from midnight.hashing import hash_file, hash_value
 from midnight.ssl import distributed
 from midnight.ssl.checkpoint.aside import CHECKPOINT, bring_back, kept_step, last_step, set_aside
 from midnight.ssl.checkpoint.finished import link
-from midnight.ssl.checkpoint.pieces import Piece, Shards, own_pieces, write_shard
+from midnight.ssl.checkpoint.pieces import Piece, PieceFiles, own_pieces, write_pieces
 
 log = logging.getLogger(__name__)
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError)
@@ -33,7 +33,7 @@ WRITE_ERRORS = (OSError, RuntimeError, MemoryError, SafetensorError, MidnightErr
 CARD, WRITING = "checkpoint.json", ".writing-"
 
 
-def shard_name(rank: int) -> str:
+def piece_file(rank: int) -> str:
     """File of a process's part."""
     return f"shard-{rank:05d}.safetensors"
 
@@ -60,7 +60,7 @@ class Save:
     def _write(self, file: Path, pieces: Mapping[str, Piece]) -> None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_shard(file, pieces)
+            write_pieces(file, pieces)
             self.digest = hash_file(file)
         except WRITE_ERRORS as error:
             self.error = error
@@ -118,7 +118,7 @@ class Checkpoints:
         self.finish()
         pieces = own_pieces(tensors, distributed.rank(), distributed.world())
         folder = self.folder / f"{WRITING}{step:08d}"
-        self._saving = Save(step, state, folder / shard_name(distributed.rank()), pieces)
+        self._saving = Save(step, state, folder / piece_file(distributed.rank()), pieces)
 
     def writing(self) -> bool:
         """Whether this process's part is still being written: `finish` would wait."""
@@ -211,17 +211,17 @@ class Checkpoints:
             for name, expected in files[distributed.rank() :: distributed.world()]:
                 if Path(name).name != name or hash_file(path / name) != expected:
                     return f"{name}: checksum differs"
-                Shards([path / name])
+                PieceFiles([path / name])
         except READ_ERRORS as error:
             return " ".join(str(error).split())[:200]
         return None
 
     def _read(self, path: Path) -> Checkpoint:
         card = _card(path)
-        return Checkpoint(int(card["step"]), Shards([path / name for name in sorted(card["files"])]), card["state"])
+        return Checkpoint(int(card["step"]), PieceFiles([path / name for name in sorted(card["files"])]), card["state"])
 
     def _publish(self, saving: Save, digests: list[str]) -> None:
-        files = {shard_name(rank): digest for rank, digest in enumerate(digests)}
+        files = {piece_file(rank): digest for rank, digest in enumerate(digests)}
         card = {"step": saving.step, "config": self.key, "state": saving.state, "files": files}
         write_json(saving.folder / CARD, card | {"sha256": hash_value(card)})
         target = self.folder / _name(saving.step)
@@ -241,7 +241,7 @@ class Checkpoints:
         return out
 
     def _give_up(self, saving: Save) -> None:
-        """Raise the error of this process, or tell of another's."""
+        """Raise this process's error, or say that another process has one."""
         if distributed.rank() == 0 or saving.error is not None:
             shutil.rmtree(saving.folder, ignore_errors=True)
         error = saving.error

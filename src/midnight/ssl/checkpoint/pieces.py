@@ -1,7 +1,7 @@
 """A training state as files, one per process: which part each writes, and how the parts become tensors again.
 
-Why not torch.distributed.checkpoint: its index is a pickle, which runs whatever code somebody put into it. Here a
-shard is a safetensors file, whose header says for each piece where in the whole tensor it belongs; no byte of a
+Why not torch.distributed.checkpoint: its index is a pickle, which runs whatever code somebody put into it. Here each
+is a safetensors file, whose header says for each piece where in the whole tensor it belongs; no byte of a
 checkpoint is ever unpickled. Pieces are cut along the first dimension only, as FSDP2 cuts parameters. So any number of
 processes, sharded or not, reads what any other wrote.
 """
@@ -61,8 +61,8 @@ def first_row(tensor: DTensor) -> int:
     return min(mesh.get_local_rank() * rows, tensor.shape[0])
 
 
-def write_shard(path: Path, pieces: Mapping[str, Piece]) -> None:
-    """Write pieces to a file and see it onto the disk.
+def write_pieces(path: Path, pieces: Mapping[str, Piece]) -> None:
+    """Write pieces to a file and wait until the disk has it.
 
     Raises:
         OSError, SafetensorError: the disk is full or the folder can't be written.
@@ -73,7 +73,7 @@ def write_shard(path: Path, pieces: Mapping[str, Piece]) -> None:
         os.fsync(file.fileno())
 
 
-class Shards(Mapping[str, Tensor]):
+class PieceFiles(Mapping[str, Tensor]):
     """The tensors of a checkpoint by name; each is read only when it is asked for."""
 
     def __init__(self, files: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Attempts of the workflow at one run: those that time limits and lost machines call for, not those that are vain."""
+"""When the workflow starts a run again: after a time limit or a lost machine, not after an error that would recur."""
 
 import contextlib
 import json

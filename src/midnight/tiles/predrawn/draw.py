@@ -20,7 +20,7 @@ from midnight.errors import MidnightError
 from midnight.logs import setup
 from midnight.tiles.predrawn.plan import check_space
 from midnight.tiles.predrawn.sampling import draw_samples, open_drawer
-from midnight.tiles.predrawn.shard import KEY, finished, tar_path, write_shard, write_table
+from midnight.tiles.predrawn.tars import KEY, finished, tar_path, write_table, write_tar
 from midnight.tiles.predrawn.tileset import TileSet
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _draw_shards(
         slides = [record.slide_id for record in drawer.sampler.slides]
         for shard in shards:
             tiles = draw_samples(drawer, tile_set.samples(shard))
-            write_shard(folder, shard, tiles, tile_set.predrawn, slides, drawer.sampler.cohorts, key)
+            write_tar(folder, shard, tiles, tile_set.predrawn, slides, drawer.sampler.cohorts, key)
             log.info("%s: %d tiles", tar_path(folder, shard), len(tile_set.samples(shard)))
 
 

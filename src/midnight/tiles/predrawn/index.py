@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from midnight.atomic import atomic_path
 from midnight.errors import MidnightError
-from midnight.tiles.predrawn.shard import SCHEMA
+from midnight.tiles.predrawn.tars import SCHEMA
 
 HEADER = b"midnight.tiles"
 

@@ -20,7 +20,7 @@ from midnight.tiles.draw.drawn import DrawnTile
 from midnight.tiles.draw.sampler import TileSampler
 from midnight.tiles.predrawn.index import write_index
 from midnight.tiles.predrawn.sampling import draw_samples, open_drawer
-from midnight.tiles.predrawn.shard import read_rows, write_shard
+from midnight.tiles.predrawn.tars import read_rows, write_tar
 from midnight.tiles.predrawn.tileset import TileSet, drawn_settings
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def join_parts(
         log.info("%d of %d tiles were drawn twice and are replaced", twice.sum(), count)
         if twice.any():
             fresh = _replacements(drawer, tile_set, places, known, int(twice.sum()))
-            extra = write_shard(folder, tile_set.shards, fresh, tile_set.predrawn, slides, cohorts, key)
+            extra = write_tar(folder, tile_set.shards, fresh, tile_set.predrawn, slides, cohorts, key)
             kept = rows.filter(pa.array(~twice)).replace_schema_metadata(None)
             rows = pa.concat_tables([kept, extra.replace_schema_metadata(None)])
     write_index(rows, drawn_settings(tile_set.tiles, dict(tile_set.cohorts)), slides, cohorts, output)

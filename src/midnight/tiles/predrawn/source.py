@@ -22,7 +22,7 @@ from midnight.tiles.draw.drawn import DrawnTile
 from midnight.tiles.predrawn.codec import decode
 from midnight.tiles.predrawn.index import read_index
 from midnight.tiles.predrawn.permutation import permute
-from midnight.tiles.predrawn.shard import tar_path
+from midnight.tiles.predrawn.tars import tar_path
 from midnight.tiles.predrawn.tileset import drawn_settings
 
 # Shards that are open at a time, in each process; and tiles asked for before the first is waited for.

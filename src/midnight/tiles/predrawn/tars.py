@@ -48,7 +48,7 @@ def table_path(folder: Path, shard: int) -> Path:
     return tar_path(folder, shard).with_suffix(".parquet")
 
 
-def write_shard(
+def write_tar(
     folder: Path,
     shard: int,
     tiles: Iterable[tuple[int, DrawnTile]],
