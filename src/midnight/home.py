@@ -1,7 +1,7 @@
 """Where the project's own files are: configuration, workflow, pinned versions.
 
 Each is looked for in the working directory first, then beside the Snakefile that runs, then in the checkout that the
-package was installed from or, of a wheel, in the copies inside it. So a folder of one's own may hold one recipe more,
+package was installed from or, of a wheel, in the copies inside it. So a folder of your own may hold one recipe more,
 and of two checkouts each reads its own files, whichever is installed. `midnight doctor` says which they are.
 """
 

@@ -107,7 +107,7 @@ class Evaluation:
         None, "entries of config/tasks.yaml; all: the paper's; null: the folders, or without any all"
     )
     folders: dict[str, str] = key(
-        dict, "tasks of one's own by name: a folder of labelled images, or a CSV with path, label[, split][, group]"
+        dict, "tasks of your own by name: a folder of labelled images, or a CSV with path, label[, split][, group]"
     )
     protocol: str = key("paper", "protocol of config/tasks.yaml: paper, eva-default, demo, …")
     sizes: list[int] = key(list, "input sizes, px; empty = each model's own", minimum=14)

@@ -1,4 +1,4 @@
-"""A tile task of one's own: labelled images of a folder or of a CSV as a data set of eva's kind."""
+"""A tile task of your own: labelled images of a folder or of a CSV as a data set of eva's kind."""
 
 from collections.abc import Callable
 from pathlib import Path

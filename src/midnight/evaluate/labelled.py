@@ -1,4 +1,4 @@
-"""Labelled images of one's own, as a folder or as a CSV: classes, given splits, groups. Light: the workflow imports it.
+"""Labelled images of your own, as a folder or as a CSV: classes, given splits, groups. Light: the workflow imports it.
 
 A folder has a sub-folder per class, or `train` with `val`, `test` or both, each with the sub-folders of the classes;
 images may lie at any depth below their class. A CSV has the columns path and label, and optionally split and group.

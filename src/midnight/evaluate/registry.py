@@ -315,7 +315,7 @@ def select_tasks(
 
 
 def is_paper(task: Task) -> bool:
-    """Whether a task, or its demo stand-in, is in the paper's tables: neither a folder of one's own nor a variant."""
+    """Whether a task, or its demo stand-in, is in the paper's tables: neither a folder of your own nor a variant."""
     return task.kind != "folder" and not task.variant_of
 
 

@@ -1,1 +1,1 @@
-"""Tiles of one's own to train on, without slides: folders of images, or of WebDataset tars."""
+"""Tiles of your own to train on, without slides: folders of images, or of WebDataset tars."""
