@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midnight.slides.manifest import COLUMNS
-from midnight.slides.schema import KEYWORDS, SCHEMA, checks
+from midnight.slides.schema import KEYWORDS, checks, schema_file
 
-RULES: dict[str, Any] = json.loads(SCHEMA.read_text())["properties"]
+RULES: dict[str, Any] = json.loads(schema_file().read_text())["properties"]
 VALUES = st.one_of(
     st.text(max_size=40),
     st.integers(),
@@ -21,7 +21,7 @@ VALUES = st.one_of(
 
 
 def test_schema_is_valid_and_has_our_columns() -> None:
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads(schema_file().read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     assert tuple(schema["properties"]) == COLUMNS
     assert set(schema["required"]) == set(COLUMNS)

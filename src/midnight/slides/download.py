@@ -1,5 +1,6 @@
 """One slide from the service to disk: resumed, retried, checked; named like a slide only when its md5 is right."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from midnight.lease import hold
 from midnight.slides.gdc import GdcClient
 from midnight.slides.quarantine import QuarantineError, UnavailableError
 from midnight.slides.record import Slide
-from midnight.slides.retry import MOST_ATTEMPTS, RefusedError, TransientError
+from midnight.slides.retry import ExhaustedError, RefusedError, TransientError, retried
 from midnight.slides.transfer import first_byte, total_bytes
 from midnight.slides.verified import is_verified, remember, sidecar
 
@@ -130,26 +131,27 @@ def _check(slide: Slide, partial: Path) -> None:
 
 def _complete(client: GdcClient, slide: Slide, partial: Path, report: Report) -> None:
     """Ask for the missing bytes until there are as many as the manifest says."""
-    best = size_of(partial)
-    attempts = idle = 0
-    while size_of(partial) != slide.size:
-        attempts += 1
-        try:
-            _receive(client, slide, partial, report)
-            error = TransientError("the service ended the file early", served=True)
-        except TransientError as failure:
-            error = failure
-        except RefusedError as refusal:
-            raise (QuarantineError if refusal.gone else UnavailableError)(str(refusal)) from refusal
-        size = size_of(partial)
-        if size == slide.size:
-            return
-        idle = 1 if size > best else idle + 1
-        best = max(best, size)
-        logger.info("%s: attempt %d: %d of %d bytes: %s", slide.slide_id, attempts, size, slide.size, error)
-        if idle >= client.gdc.retries or attempts >= client.gdc.retries + MOST_ATTEMPTS:
-            raise _failure(slide, size, attempts, error)
-        client.pause(idle, error.retry_after)
+    size = functools.partial(size_of, partial)
+
+    def attempt() -> None:
+        error = TransientError("the service ended the file early", served=True)
+        if size() != slide.size:
+            try:
+                _receive(client, slide, partial, report)
+            except TransientError as failure:
+                error = failure
+        if size() != slide.size:
+            raise error
+
+    def tell(attempts: int, error: TransientError) -> None:
+        logger.info("%s: attempt %d: %d of %d bytes: %s", slide.slide_id, attempts, size(), slide.size, error)
+
+    try:
+        retried(attempt, client.gdc.retries, client.gdc.backoff, tell, size, client.sleep)
+    except RefusedError as refusal:
+        raise (QuarantineError if refusal.gone else UnavailableError)(str(refusal)) from refusal
+    except ExhaustedError as end:
+        raise _failure(slide, size(), end.attempts, end.error) from end
 
 
 def _failure(slide: Slide, size: int, attempts: int, error: TransientError) -> Exception:

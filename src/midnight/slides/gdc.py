@@ -1,5 +1,6 @@
 """Client of the Genomic Data Commons' HTTP API (docs.gdc.cancer.gov/API), or of what speaks its protocol."""
 
+import functools
 import json
 import logging
 import threading
@@ -11,7 +12,7 @@ import requests
 from midnight.config import Gdc
 from midnight.errors import ConfigError, ServiceError
 from midnight.slides.endpoint import api_url, is_loopback, read_token
-from midnight.slides.retry import RefusedError, StoppedError, TransientError, pause_seconds
+from midnight.slides.retry import ExhaustedError, RefusedError, StoppedError, TransientError, retried
 from midnight.slides.transfer import Pace, blocks, cause, check_transient, file_blocks
 
 logger = logging.getLogger(__name__)
@@ -143,14 +144,6 @@ class GdcClient:
     def _pace(self) -> Pace:
         return Pace(self.gdc.least_rate, self.gdc.timeout)
 
-    def pause(self, failures: int, retry_after: float | None = None) -> None:
-        """Wait before the next attempt.
-
-        Raises:
-            StoppedError: `stop` was set.
-        """
-        self.sleep(pause_seconds(failures, self.gdc.backoff, retry_after))
-
     def sleep(self, seconds: float) -> None:
         """Wait.
 
@@ -182,18 +175,18 @@ class GdcClient:
         return " ".join(str(message).split())[:200]
 
     def _json(self, method: str, path: str, body: Any, attempts: int | None = None) -> dict[str, Any]:
-        attempts = attempts or self.gdc.retries
-        for failures in range(1, attempts + 1):
-            try:
-                return self._answer(method, path, body)
-            except TransientError as error:
-                logger.info("%s%s: attempt %d of %d: %s", self.url, path, failures, attempts, error)
-                if failures == attempts:
-                    raise self.down(str(error), attempts) from error
-                self.pause(failures, error.retry_after)
-            except RefusedError as error:
-                raise ConfigError(f"{self.url}{path}: {error}; check gdc.api and gdc.filters") from error
-        raise AssertionError("at least one attempt is made")
+        allowed = attempts or self.gdc.retries
+
+        def tell(failures: int, error: TransientError) -> None:
+            logger.info("%s%s: attempt %d of %d: %s", self.url, path, failures, allowed, error)
+
+        answer = functools.partial(self._answer, method, path, body)
+        try:
+            return retried(answer, allowed, self.gdc.backoff, tell, sleep=self.sleep)
+        except ExhaustedError as error:
+            raise self.down(str(error), error.attempts) from error
+        except RefusedError as error:
+            raise ConfigError(f"{self.url}{path}: {error}; check gdc.api and gdc.filters") from error
 
     def down(self, cause: str, attempts: int) -> ServiceError:
         """The error for a service that doesn't answer."""

@@ -8,6 +8,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from midnight.home import project_file
@@ -19,10 +20,15 @@ TYPES: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), 
 Check = Callable[[Any], str]
 
 
+def schema_file() -> Path:
+    """Of a row of a manifest."""
+    return project_file("config", "schemas", "manifest.schema.json")
+
+
 @functools.cache
 def checks() -> dict[str, Check]:
     """Per column a function that says what is wrong with a value ("" = nothing)."""
-    schema = json.loads(project_file("config", "schemas", "manifest.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(schema_file().read_text(encoding="utf-8"))
     return {name: compile_check(rule) for name, rule in schema["properties"].items()}
 
 

@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 from midnight.demo.gdc_service import GdcService, Hooks
-from midnight.evaluate.prepare.fetch import Patience
+from midnight.evaluate.prepare.fetch import Retries
 from midnight.evaluate.prepare.resources import Resource
 
-PATIENCE = Patience(attempts=3, pause=0.01, timeout=5.0)
+RETRIES = Retries(attempts=3, pause=0.01, timeout=5.0)
 LABELS = bytes(range(256)) * 40
 
 

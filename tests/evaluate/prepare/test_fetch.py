@@ -13,7 +13,7 @@ import pytest
 from midnight.errors import MidnightError, ServiceError
 from midnight.evaluate.prepare.fetch import fetch, partial_path
 from midnight.slides.download import size_of
-from tests.evaluate.prepare.loopback import PATIENCE, Site
+from tests.evaluate.prepare.loopback import RETRIES, Site
 
 CONTENT = random.Random(0).randbytes(300_000)
 
@@ -36,7 +36,7 @@ def ranges(site: Site) -> list[str | None]:
 
 def test_cut_connection_is_resumed_where_it_broke(site: Site, url: str, path: Path) -> None:
     site.service.hooks.cut_once = 100_000
-    fetch(url, path, PATIENCE)
+    fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT
     assert ranges(site) == [None, "bytes=100000-"]
     assert list(path.parent.iterdir()) == [path]
@@ -44,14 +44,14 @@ def test_cut_connection_is_resumed_where_it_broke(site: Site, url: str, path: Pa
 
 def test_service_without_ranges_sends_the_whole_file_again(site: Site, url: str, path: Path) -> None:
     site.service.hooks.cut_once, site.service.hooks.ignore_range = 100_000, True
-    fetch(url, path, PATIENCE)
+    fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT
 
 
 def test_partial_files_of_earlier_runs(site: Site, url: str, path: Path) -> None:
     for known in (CONTENT[:5], CONTENT, CONTENT + b"more"):
         partial_path(path).write_bytes(known)
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
         assert path.read_bytes() == CONTENT
     assert ranges(site) == ["bytes=5-", "bytes=300000-", "bytes=300004-", None]
 
@@ -59,30 +59,30 @@ def test_partial_files_of_earlier_runs(site: Site, url: str, path: Path) -> None
 @pytest.mark.parametrize("code", [429, 503])
 def test_busy_service_is_asked_again(site: Site, url: str, path: Path, code: int) -> None:
     site.service.hooks.fail, site.service.hooks.fail_code = 2, code
-    fetch(url, path, PATIENCE)
+    fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT and len(site.asked()) == 3
 
 
 def test_stall_ends_in_one_line_and_keeps_what_came(site: Site, url: str, path: Path) -> None:
     site.service.hooks.stall_at = 200_000
     with pytest.raises(ServiceError, match=r"/data/big: no byte for 0.2 s; run again: the 200,000 bytes that came"):
-        fetch(url, path, dataclasses.replace(PATIENCE, timeout=0.2))
+        fetch(url, path, dataclasses.replace(RETRIES, timeout=0.2))
     assert not path.exists() and partial_path(path).read_bytes() == CONTENT[:200_000]
     site.service.hooks.stall_at = None
-    fetch(url, path, PATIENCE)
+    fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT
 
 
 def test_service_that_is_down_is_one_line(site: Site, url: str, path: Path) -> None:
     site.service.stop()
     with pytest.raises(ServiceError, match=r"/data/big: ConnectionError: .*refused; run again") as caught:
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert "\n" not in str(caught.value)
 
 
 def test_refusals_are_not_repeated(site: Site, path: Path) -> None:
     with pytest.raises(ServiceError, match="/data/nothing: HTTP 404"):
-        fetch(f"{site.service.url}/data/nothing", path, PATIENCE)
+        fetch(f"{site.service.url}/data/nothing", path, RETRIES)
     assert len(site.asked()) == 1 and not list(path.parent.iterdir())
 
 
@@ -116,14 +116,14 @@ def test_page_instead_of_a_file_is_refused_and_costs_nothing(path: Path, kind: s
 
     partial_path(path).write_bytes(CONTENT[:5])
     with serving(Page) as url, pytest.raises(ServiceError, match=says):
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert partial_path(path).read_bytes() == CONTENT[:5] and not path.exists()
 
 
 def test_trickle_is_cut_and_resumed(site: Site, url: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     site.service.hooks.trickle_once = 100_000
-    fetch(url, path, dataclasses.replace(PATIENCE, timeout=0.5, least_rate=2000.0))
+    fetch(url, path, dataclasses.replace(RETRIES, timeout=0.5, least_rate=2000.0))
     assert path.read_bytes() == CONTENT
     assert "less than the least rate of 2000" in caplog.text
     assert ranges(site)[0] is None and all(int(str(text)[6:-1]) > 100_000 for text in ranges(site)[1:])
@@ -142,13 +142,13 @@ def test_answers_shorter_than_what_was_asked_for_are_continued(path: Path) -> No
 
     partial_path(path).write_bytes(CONTENT[:5])
     with serving(Short) as url:
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT
 
 
 def give_up(url: str, path: Path) -> None:
     with pytest.raises(ServiceError, match=r"/x: .*; run again"):
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert not path.exists()
 
 
@@ -173,10 +173,10 @@ def test_only_more_than_ever_before_counts_as_progress(path: Path) -> None:
 
 
 def test_attempts_that_bring_little_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("midnight.evaluate.prepare.fetch.MOST_ATTEMPTS", 5)
+    monkeypatch.setattr("midnight.slides.retry.MOST_ATTEMPTS", 5)
     with serving(ending_at(*range(1, 20))) as url:
         give_up(url, path)
-        assert size_of(partial_path(path)) == PATIENCE.attempts + 5
+        assert size_of(partial_path(path)) == RETRIES.attempts + 5
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), 100])
@@ -195,7 +195,7 @@ def test_web_page_that_says_nothing_is_left_to_send(path: Path, size: int) -> No
 
     partial_path(path).write_bytes(CONTENT[:size])
     with serving(Nginx) as url:
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT
 
 
@@ -210,7 +210,7 @@ def test_part_that_does_not_say_where_it_begins_is_not_used(path: Path) -> None:
 
     partial_path(path).write_bytes(CONTENT[:5])
     with serving(Silent) as url:
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert path.read_bytes() == CONTENT
 
 
@@ -218,7 +218,7 @@ def test_disk_without_room_is_told_before_the_body(url: str, path: Path, monkeyp
     usage = namedtuple("usage", "total used free")(10**6, 0, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(MidnightError, match="the disk is full: 300,000 bytes are needed, 1,000 are free; make room"):
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert not list(path.parent.iterdir())
 
 
@@ -226,5 +226,5 @@ def test_disk_without_room_is_told_before_the_body(url: str, path: Path, monkeyp
 def test_disk_that_fills_up_on_the_way(url: str, path: Path) -> None:
     partial_path(path).symlink_to("/dev/full")
     with pytest.raises(MidnightError, match=f"{path.parent}: the disk is full") as caught:
-        fetch(url, path, PATIENCE)
+        fetch(url, path, RETRIES)
     assert "\n" not in str(caught.value) and not path.exists()

@@ -1,10 +1,10 @@
 """One file from the web to disk: resumed, retried, named as asked only when it is whole."""
 
 import contextlib
+import functools
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from midnight import disk
 from midnight.errors import ServiceError
 from midnight.slides.download import partial_path, size_of
 from midnight.slides.endpoint import is_loopback
-from midnight.slides.retry import MOST_ATTEMPTS, RefusedError, TransientError, pause_seconds
+from midnight.slides.retry import ExhaustedError, RefusedError, TransientError, retried
 from midnight.slides.transfer import Pace, cause, check_transient, file_blocks, first_byte, total_bytes
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ MAKE_ROOM = "make room, or set evaluation.data_root to a larger disk, then run a
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retries:
     """When to give up.
 
     Attributes:
@@ -41,39 +41,34 @@ class Patience:
     least_rate: float = 10_000.0
 
 
-PATIENCE = Patience()
+RETRIES = Retries()
 
 
-def fetch(url: str, path: Path, patience: Patience = PATIENCE) -> None:
+def fetch(url: str, path: Path, retries: Retries = RETRIES) -> None:
     """Download `url` to `path`, going on where an earlier attempt or run ended.
 
     Raises:
         ServiceError: it can't be had; what has arrived is kept.
         MidnightError: the disk is full or can't be written.
     """
-    best = size_of(partial_path(path))
-    attempts = idle = 0
-    while True:
-        attempts += 1
-        try:
-            _receive(url, partial_path(path), patience)
-            break
-        except RefusedError as error:
-            raise ServiceError(f"{url}: {error}") from error
-        except TransientError as error:
-            size = size_of(partial_path(path))
-            idle = 1 if size > best else idle + 1
-            best = max(best, size)
-            LOG.info("%s: %s; %d bytes so far", url, error, size)
-            if idle >= patience.attempts or attempts >= patience.attempts + MOST_ATTEMPTS:
-                kept = f": the {size:,} bytes that came are kept" if size else ""
-                raise ServiceError(f"{url}: {error}; run again{kept}") from error
-            time.sleep(pause_seconds(idle, patience.pause, error.retry_after))
+    size = functools.partial(size_of, partial_path(path))
+
+    def tell(attempts: int, error: TransientError) -> None:
+        LOG.info("%s: attempt %d: %s; %d bytes so far", url, attempts, error, size())
+
+    try:
+        receive = functools.partial(_receive, url, partial_path(path), retries)
+        retried(receive, retries.attempts, retries.pause, tell, size)
+    except RefusedError as error:
+        raise ServiceError(f"{url}: {error}") from error
+    except ExhaustedError as error:
+        kept = f": the {size():,} bytes that came are kept" if size() else ""
+        raise ServiceError(f"{url}: {error}; run again{kept}") from error
     with writing(path.parent):
         partial_path(path).replace(path)
 
 
-def _receive(url: str, partial: Path, patience: Patience) -> None:
+def _receive(url: str, partial: Path, retries: Retries) -> None:
     """One attempt: append what is missing."""
     offset = size_of(partial)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
@@ -81,9 +76,9 @@ def _receive(url: str, partial: Path, patience: Patience) -> None:
         # a proxy can't reach this machine's loopback
         session.trust_env = not is_loopback(url)
         try:
-            response = session.get(url, headers=headers, stream=True, timeout=patience.timeout)
+            response = session.get(url, headers=headers, stream=True, timeout=retries.timeout)
         except requests.RequestException as error:
-            raise TransientError(cause(error, patience.timeout)) from error
+            raise TransientError(cause(error, retries.timeout)) from error
         with response:
             _check(response)
             start, total = first_byte(response), total_bytes(response)
@@ -93,7 +88,7 @@ def _receive(url: str, partial: Path, patience: Patience) -> None:
                 partial.unlink(missing_ok=True)
                 raise TransientError("the service could not resume the file")
             # a page is refused here, before what came earlier is thrown away
-            body = file_blocks(response, Pace(patience.least_rate, patience.timeout))
+            body = file_blocks(response, Pace(retries.least_rate, retries.timeout))
             _append(body, partial, start, total)
     if total is not None and size_of(partial) != total:
         raise TransientError(f"the connection ended after {size_of(partial):,} of {total:,} bytes")

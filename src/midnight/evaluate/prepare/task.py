@@ -10,7 +10,7 @@ from midnight.atomic import write_json
 from midnight.config import Evaluation
 from midnight.errors import MidnightError, ServiceError
 from midnight.evaluate.prepare.check import DataSet, Status, check, find_datasets, open_downloads
-from midnight.evaluate.prepare.fetch import PATIENCE, Patience, fetch, writing
+from midnight.evaluate.prepare.fetch import RETRIES, Retries, fetch, writing
 from midnight.evaluate.prepare.files import count_files, is_packed, scan
 from midnight.evaluate.prepare.resources import Resource, find_resources
 from midnight.evaluate.prepare.rules import Download
@@ -52,7 +52,7 @@ def _needs_hand(dataset: DataSet, download: bool) -> bool:
     return not status.complete and (status.how == dataset.page or not download)
 
 
-def prepare(dataset: DataSet, patience: Patience = PATIENCE) -> Status:
+def prepare(dataset: DataSet, retries: Retries = RETRIES) -> Status:
     """Download what is missing of a data set, where eva's class knows an address; what is there stays as it is.
 
     Everything gathers in a hidden folder within the data set's own (so that links and mounts do no harm) and is
@@ -68,7 +68,7 @@ def prepare(dataset: DataSet, patience: Patience = PATIENCE) -> Status:
             for resource in resources:
                 if resource.name in waiting:
                     _refuse_halves(dataset, waiting[resource.name], resource)
-                    _obtain(dataset, resource, waiting[resource.name], stage, patience)
+                    _obtain(dataset, resource, waiting[resource.name], stage, retries)
     return check(dataset)
 
 
@@ -112,14 +112,14 @@ def _mark(stage: Path) -> None:
     (stage / MARKS[0]).touch()
 
 
-def _obtain(dataset: DataSet, resource: Resource, download: Download, stage: Path, patience: Patience) -> None:
+def _obtain(dataset: DataSet, resource: Resource, download: Download, stage: Path, retries: Retries) -> None:
     """One file from the web, checked, unpacked, checked again, moved into place."""
     by_hand = dataset.root / resource.file_name
     archive = by_hand if by_hand.is_file() else stage / resource.file_name
     if not archive.exists():
         LOG.info("%s: %.1f GB, licence %s: %s", resource.name, download.gb, dataset.task.licence, resource.url)
         try:
-            fetch(resource.url, archive, patience)
+            fetch(resource.url, archive, retries)
         except ServiceError as error:
             raise ServiceError(f"{error}, or put {resource.file_name} into {dataset.root} by hand") from error
     content = stage / "content"
