@@ -17,8 +17,8 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTen
 from midnight.config import Features, Tissue
 from midnight.evaluate.encoder import Encoder, Tokens, pick_precision
 from midnight.mil.bags import bag_path
-from midnight.mil.embed import embed_slides
-from midnight.mil.job import Job, local_items
+from midnight.mil.cohort import embed_slides
+from midnight.mil.job import FeatureJob, local_items
 from midnight.mil.ledger import NAME
 
 HALF = (0.5, 0.5, 0.5)
@@ -50,7 +50,7 @@ def ours(slide: Path, encoder: Encoder, case: Case, mpp: float, workers: int, ou
     """What `midnight embed` does once the model is loaded: tissue, tiles, features, the file."""
     features, tissue = Features(mpp=mpp, size=case.size), Tissue()
     precision = pick_precision(encoder.device, "tile")
-    job = Job(encoder, case.name, precision, features, tissue, case.batch, workers)
+    job = FeatureJob(encoder, case.name, precision, features, tissue, case.batch, workers)
     items, refused = local_items(str(slide), tissue)
     embed_slides(items, refused, job, output, output / NAME)
     return bag_path(output, items[0].slide_id)

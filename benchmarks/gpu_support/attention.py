@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from midnight.ssl.kernels import attention
-from midnight.ssl.model.packing import Group, Layout, unpack
+from midnight.ssl.model.packing import Group, Packing, unpack
 
 HEADS, DIM = 24, 64
 STUDENT = (Group(57, 261), Group(230, 54))
@@ -37,7 +37,7 @@ def compared(device: torch.device, small: bool) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _kinds(qkv: Tensor, grad: Tensor, layout: Layout) -> dict[str, tuple[Call, Call]]:
+def _kinds(qkv: Tensor, grad: Tensor, layout: Packing) -> dict[str, tuple[Call, Call]]:
     def ours() -> tuple[Tensor, Tensor]:
         return attention.attend(qkv, HEADS, layout)
 
@@ -52,7 +52,7 @@ def _kinds(qkv: Tensor, grad: Tensor, layout: Layout) -> dict[str, tuple[Call, C
     return kinds
 
 
-def _by_torch(qkv: Tensor, grad: Tensor, layout: Layout, backend: SDPBackend) -> tuple[Call, Call]:
+def _by_torch(qkv: Tensor, grad: Tensor, layout: Packing, backend: SDPBackend) -> tuple[Call, Call]:
     leaf = qkv.clone().requires_grad_(True)
 
     def forward() -> Tensor:
@@ -70,7 +70,7 @@ def _by_torch(qkv: Tensor, grad: Tensor, layout: Layout, backend: SDPBackend) ->
     return forward, both
 
 
-def _varlen(qkv: Tensor, grad: Tensor, layout: Layout) -> tuple[Call, Call]:
+def _varlen(qkv: Tensor, grad: Tensor, layout: Packing) -> tuple[Call, Call]:
     leaf = qkv.clone().requires_grad_(True)
     lengths = [group.length for group in layout for _ in range(group.samples)]
     ends = torch.tensor([0, *lengths], device=qkv.device).cumsum(0).int()

@@ -139,10 +139,10 @@ def kinds(calls: list[Any]) -> list[str]:
     return [call.args[1].kind for call in calls]
 
 
-def make_job(accelerator: str = "auto", **changes: Any) -> cells_module.Job:
+def make_job(accelerator: str = "auto", **changes: Any) -> cells_module.Scoring:
     model, evaluation = Model("dir", "Tiny", [SIZE], name="tiny"), Evaluation(accelerator=accelerator)
     values: dict[str, Any] = {"size": SIZE, "data": "demo", "seed": 0}
-    return cells_module.Job(model=model, model_dir=None, evaluation=evaluation, **(values | changes))
+    return cells_module.Scoring(model=model, model_dir=None, evaluation=evaluation, **(values | changes))
 
 
 # What a cached cell depends on

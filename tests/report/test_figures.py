@@ -7,11 +7,11 @@ import pytest
 
 from midnight.errors import MidnightError
 from midnight.report import figures
-from midnight.report.embed import read_figure, read_figures
 from midnight.report.figures.curves import read_metrics, smooth, thin
 from midnight.report.figures.patches import components
 from midnight.report.figures.tissue import read_thumbnails
 from midnight.report.figures.tsne import embed_2d
+from midnight.report.inline import read_figure, read_figures
 from tests.report.example import ExampleTile, stained, write_run, write_tissue
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from midnight.demo.beer_lambert import colourise, draw_stain
 from midnight.demo.glands import GlandStyle
 from midnight.demo.noise import Bytes
 from midnight.demo.render import render
 from midnight.demo.scene import Scene, build_scene
-from midnight.demo.stain import colourise, draw_stain
 
 MEAN_AMOUNT = (44.0, 46.0)
 """Mean haematoxylin and eosin that images are drawn towards, plane units."""

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 
 from midnight.atomic import atomic_path, write_json, write_text
+from midnight.demo.beer_lambert import colourise, draw_stain
 from midnight.demo.bench_common import draw_planes, generator
 from midnight.demo.classes import Nucleus, TissueClass
 from midnight.demo.layout import draw_regions
 from midnight.demo.noise import Bytes
 from midnight.demo.scene import Scene
-from midnight.demo.stain import colourise, draw_stain
 
 MPP = 0.5
 SIDE = 224

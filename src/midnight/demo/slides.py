@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from midnight.atomic import atomic_path, write_json
+from midnight.demo.beer_lambert import add_grain, colourise, draw_stain
 from midnight.demo.classes import PALETTE, TissueClass
 from midnight.demo.ink import draw_ink
 from midnight.demo.layout import draw_slide
@@ -16,7 +17,6 @@ from midnight.demo.noise import Bytes
 from midnight.demo.parallel import run_all
 from midnight.demo.render import render
 from midnight.demo.scene import build_scene
-from midnight.demo.stain import add_grain, colourise, draw_stain
 from midnight.demo.svs import Scanner, write_svs
 from midnight.errors import MidnightError
 from midnight.hashing import hash_file
@@ -32,7 +32,7 @@ INKED = 2
 
 
 @dataclass(frozen=True)
-class Job:
+class SlideJob:
     """One slide to write: its place in the cohort and the cohort's seed."""
 
     folder: Path
@@ -60,7 +60,7 @@ def write_slides(folder: Path, n: int, size: int, seed: int) -> None:
     """
     if n < 1 or size < SMALLEST:
         raise MidnightError(f"demo: {n} slides of {size} px can't be made, need at least 1 of {SMALLEST} px")
-    jobs = [Job(Path(folder), index, size, seed) for index in range(n)]
+    jobs = [SlideJob(Path(folder), index, size, seed) for index in range(n)]
     rows = run_all(write_slide, [(job,) for job in jobs], "demo slides", "slide")
     write_json(Path(folder) / "catalogue.json", damage(rows))
 
@@ -73,7 +73,7 @@ def damage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_slide(job: Job) -> dict[str, Any]:
+def write_slide(job: SlideJob) -> dict[str, Any]:
     """Draw and write one slide with its truth; returns its row of the catalogue."""
     rng = np.random.Generator(np.random.Philox(key=[job.seed, job.index]))
     row = _identity(job)
@@ -115,7 +115,7 @@ def write_truth(path: Path, classes: Bytes) -> None:
             image.save(temporary, format="PNG")
 
 
-def _identity(job: Job) -> dict[str, Any]:
+def _identity(job: SlideJob) -> dict[str, Any]:
     """Names as in the GDC, but plainly made up; two slides of every third case."""
     rng = np.random.Generator(np.random.Philox(key=[job.seed, 1_000_000 + job.index]))
     case, slide = divmod(job.index, 3)

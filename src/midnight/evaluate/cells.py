@@ -22,7 +22,7 @@ REVISION = 4
 
 
 @dataclass
-class Job:
+class Scoring:
     """What the cells of one call share."""
 
     model: Model
@@ -68,7 +68,7 @@ def read_stored(task: Task, folders: dict[str, Path]) -> tuple[Embeddings, Embed
     return dataclasses.replace(stored, index=stored.index | {"base": base.index["key"]}), base
 
 
-def describe_cell(job: Job, task: Task, poolings: tuple[str, ...], root: Path, stored: Embeddings | None) -> Cell:
+def describe_cell(job: Scoring, task: Task, poolings: tuple[str, ...], root: Path, stored: Embeddings | None) -> Cell:
     """The cell with its key: changes when the model, data, task, protocol, seed or a relevant version does."""
     if stored is not None:
         data_hash, model_hash = stored.index["data_hash"], stored.index["model_hash"]

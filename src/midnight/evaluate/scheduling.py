@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from midnight.evaluate.cells import Job
+from midnight.evaluate.cells import Scoring
 from midnight.evaluate.encoder import pick_device
 from midnight.evaluate.entries import Task
 from midnight.evaluate.records import Record
@@ -17,8 +17,8 @@ def group_poolings(task: Task, poolings: list[str]) -> list[tuple[str, ...]]:
 
 
 def share_cells(
-    score: Callable[[Job, Task, tuple[str, ...]], list[Record]],
-    job: Job,
+    score: Callable[[Scoring, Task, tuple[str, ...]], list[Record]],
+    job: Scoring,
     cells: list[tuple[Task, tuple[str, ...]]],
     threads: int,
 ) -> tuple[list[Call], list[Call], int]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from midnight.config import Evaluation, choose, plain
 from midnight.config.pipeline import is_generated
 from midnight.errors import ConfigError
-from midnight.evaluate.cells import Cell, Job, default_cache, describe_cell, find_cached, read_stored
+from midnight.evaluate.cells import Cell, Scoring, default_cache, describe_cell, find_cached, read_stored
 from midnight.evaluate.division import describe, scored_split
 from midnight.evaluate.entries import Task
 from midnight.evaluate.hest import score_folds
@@ -69,7 +69,7 @@ def score_tasks(
     stray = [name for name, task in chosen.items() if is_generated(task.data) and not is_generated(data)]
     if stray:
         raise ConfigError(f"evaluation.tasks: {stray[0]} is generated data; set `data: demo` in the configuration")
-    job = Job(find_model(model, evaluation.weights), model_dir, size, evaluation, data, seed)
+    job = Scoring(find_model(model, evaluation.weights), model_dir, size, evaluation, data, seed)
     cache = cache_dir or default_cache(next(iter(outputs.values())))
     cells = [(task, group) for task in chosen.values() for group in group_poolings(task, poolings)]
     score = functools.partial(score_cell, embeddings=embeddings, cache=cache)
@@ -83,7 +83,7 @@ def score_tasks(
 
 
 def score_cell(
-    job: Job, task: Task, poolings: tuple[str, ...], embeddings: dict[str, Path], cache: Path
+    job: Scoring, task: Task, poolings: tuple[str, ...], embeddings: dict[str, Path], cache: Path
 ) -> list[Record]:
     """Records of one task, one per pooling, from the cache where nothing that matters has changed.
 
@@ -106,7 +106,7 @@ def score_cell(
     return [dataclasses.replace(record, pooling=pooling, column=task.column, **shown) for pooling in poolings]
 
 
-def compute(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Record:
+def compute(job: Scoring, cell: Cell, root: Path, stored: Embeddings | None) -> Record:
     """Fit and score one cell."""
     started = time.perf_counter()
     values, extra = run_task(job, cell, root, stored)
@@ -142,24 +142,24 @@ Scored = tuple[list[float], dict[str, Any]]
 """Values per run or fold, and what else the record should hold."""
 
 
-def run_task(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
+def run_task(job: Scoring, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
     """Fit and score by the code for the task's kind; `stored` is None where there are no embeddings."""
     return choose(cell.task.kind, RUNNERS, f"tasks.{cell.task.name}.kind")(job, cell, root, stored)
 
 
-def _segmentation(job: Job, cell: Cell, root: Path, _: Embeddings | None) -> Scored:
+def _segmentation(job: Scoring, cell: Cell, root: Path, _: Embeddings | None) -> Scored:
     from midnight.evaluate.segment import fit_segmentation
 
     values = fit_segmentation(cell.task, job.load(), root, job.size, job.evaluation.accelerator, job.seed)
     return values, {"pooling_independent": True}
 
 
-def _hest(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
+def _hest(job: Scoring, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
     assert stored is not None  # noqa: S101 (only segmentation has none)
     return score_folds(root, stored, cell.poolings[0])
 
 
-def _heads(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
+def _heads(job: Scoring, cell: Cell, root: Path, stored: Embeddings | None) -> Scored:
     from midnight.evaluate.heads import fit_heads
 
     assert stored is not None  # noqa: S101 (only segmentation has none)
@@ -173,7 +173,7 @@ def _heads(job: Job, cell: Cell, root: Path, stored: Embeddings | None) -> Score
     return fit_heads(task, stored, cell.poolings[0], job.evaluation.accelerator, job.seed), extra
 
 
-RUNNERS: dict[str, Callable[[Job, Cell, Path, Embeddings | None], Scored]] = {
+RUNNERS: dict[str, Callable[[Scoring, Cell, Path, Embeddings | None], Scored]] = {
     "tile": _heads,
     "slide": _heads,
     "folder": _heads,

@@ -31,8 +31,8 @@ WEAKEST = 5
 class Mark:
     """What a file was made of, and how it went.
 
-    settings: as `midnight.mil.job.Job.settings`; slide: identity of the slide's file; tiles: N; damaged: tiles that
-    could not be read; mpp: of level 0; seconds: from the first tile to the last.
+    settings: as `midnight.mil.job.FeatureJob.settings`; slide: identity of the slide's file; tiles: N; damaged:
+    tiles that could not be read; mpp: of level 0; seconds: from the first tile to the last.
     """
 
     settings: dict[str, Any]

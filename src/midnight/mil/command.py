@@ -9,8 +9,8 @@ from midnight.errors import ConfigError
 from midnight.evaluate.encoder import load_encoder, pick_device, pick_precision
 from midnight.evaluate.entries import Model
 from midnight.evaluate.registry import OWN, find_model, load_models, models_file
-from midnight.mil.embed import check_complete, embed_slides
-from midnight.mil.job import Job, indexed_items, local_items
+from midnight.mil.cohort import check_complete, embed_slides
+from midnight.mil.job import FeatureJob, indexed_items, local_items
 from midnight.mil.ledger import NAME, OK, Row, read_table, summary, write_table
 from midnight.tissue.index import read_index
 
@@ -65,7 +65,9 @@ def find_weights(weights: str, size: int) -> Model:
     return model
 
 
-def make_job(model: Model, model_dir: Path | None, features: Features, tissue: Tissue, evaluation: Evaluation) -> Job:
+def make_job(
+    model: Model, model_dir: Path | None, features: Features, tissue: Tissue, evaluation: Evaluation
+) -> FeatureJob:
     """Load a model onto its device.
 
     Args:
@@ -82,10 +84,10 @@ def make_job(model: Model, model_dir: Path | None, features: Features, tissue: T
     encoder = load_encoder(model, model_dir, features.size)
     encoder.tokens.to(device)
     precision = pick_precision(device, "tile")
-    return Job(encoder, model.name, precision, features, tissue, evaluation.batch_size, evaluation.workers)
+    return FeatureJob(encoder, model.name, precision, features, tissue, evaluation.batch_size, evaluation.workers)
 
 
-def embed_shard(index: Path, job: Job, table: Path) -> None:
+def embed_shard(index: Path, job: FeatureJob, table: Path) -> None:
     """Embed the slides of a shard of a cohort; those that can't be used are rows of its table.
 
     Files of other settings are made anew: in the workflow, they are the configuration's to change.

@@ -38,7 +38,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Job:
+class FeatureJob:
     """How slides are embedded.
 
     Attributes:

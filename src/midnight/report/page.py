@@ -18,7 +18,7 @@ from midnight.report import formatting, published, table_forms
 from midnight.report.ablations import build_ablations
 from midnight.report.columns import BY_KEY
 from midnight.report.comparison import Comparison, compare_to_random
-from midnight.report.embed import Embedded, data_uri, read_figures
+from midnight.report.inline import Embedded, data_uri, read_figures
 from midnight.report.labels import Labels
 from midnight.report.ledger import Ledger, read_ledger
 from midnight.report.robustness import build_robustness

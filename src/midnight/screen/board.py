@@ -17,7 +17,7 @@ BENCHMARKS = re.compile(r"^(.*\bbenchmarks)/")
 
 
 @dataclass
-class Job:
+class RuleJob:
     """A job that was started; `seconds` is what it took the time before."""
 
     number: int
@@ -43,8 +43,8 @@ class Board:
         self.done = self.total = 0
         self.demo = False  # one that runs for the first time
         self.planned: Counter[str] = Counter()  # jobs by rule, which are not started yet
-        self.running: dict[int, Job] = {}
-        self.ended: dict[int, Job] = {}
+        self.running: dict[int, RuleJob] = {}
+        self.ended: dict[int, RuleJob] = {}
         self.threads: dict[str, int] = {}
         self.took: dict[str, list[float]] = {}  # seconds of this run's jobs by rule
         self.before: dict[str, float] = {}  # mean seconds of an earlier run's
@@ -61,10 +61,10 @@ class Board:
         """Take Snakemake's own count, which grows where jobs are planned on the way."""
         self.done, self.total = done, total
 
-    def start(self, number: int, rule: str, message: str | None, output: Iterable[str], threads: int = 1) -> Job:
+    def start(self, number: int, rule: str, message: str | None, output: Iterable[str], threads: int = 1) -> RuleJob:
         """A job begins."""
         title = (message or rule).strip().splitlines()[0]
-        job = Job(number, rule, title, self.clock(), threads)
+        job = RuleJob(number, rule, title, self.clock(), threads)
         weights = [Path(path) for path in output if Path(path).name == "teacher.safetensors"]
         if rule == "train" and weights:
             job.watch = Watch(weights[0].parent)
@@ -79,7 +79,7 @@ class Board:
             times = read_walltimes(Path(found[1]))
             self.before = {time.rule: time.seconds / time.jobs for time in times}
 
-    def end(self, number: int, well: bool = True) -> tuple[Job, float] | None:
+    def end(self, number: int, well: bool = True) -> tuple[RuleJob, float] | None:
         """A job has ended; how long it took. None for one that never began."""
         job = self.running.pop(number, None)
         if job is None:
@@ -91,7 +91,7 @@ class Board:
             self.took.setdefault(job.rule, []).append(seconds)
         return job, seconds
 
-    def again(self, number: int) -> Job | None:
+    def again(self, number: int) -> RuleJob | None:
         """A job that failed is to be started once more."""
         job = self.ended.get(number)
         if job is not None:
@@ -130,7 +130,7 @@ class Board:
     def _started(self) -> Counter[str]:
         return Counter(job.rule for job in self.running.values())
 
-    def _rest(self, job: Job) -> float | None:
+    def _rest(self, job: RuleJob) -> float | None:
         if job.progress is not None and job.progress.seconds_left is not None:
             return job.progress.seconds_left
         if job.rule in TARGETS:

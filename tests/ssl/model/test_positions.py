@@ -13,7 +13,7 @@ from midnight.errors import ConfigError
 from midnight.ssl.model.backbone import MaskedViT, build_vit
 from midnight.ssl.model.network import build_student
 from midnight.ssl.model.positions import antialias, offset
-from midnight.ssl.model.weights import load_backbone, resample
+from midnight.ssl.model.weights import interpolate_positions, load_backbone
 from tests.ssl.tiny import tiny_recipe
 
 PLAIN = Backbone(arch="vit_tiny_patch16_224", kwargs={"patch_size": 14, "embed_dim": 32, "depth": 1, "num_heads": 2})
@@ -102,7 +102,7 @@ def test_a_recipe_says_how_its_student_is_trained_and_how_weights_are_taken_over
         model = MaskedViT(build_vit(PLAIN, 56), pos_interpolation=name)
         load_backbone(model, dict(vit.state_dict()), "a file")
         torch.testing.assert_close(model.vit.pos_embed.data, resize(vit.pos_embed, (4, 4), 1).data)
-    torch.testing.assert_close(resample(model.vit, vit.pos_embed), antialias(vit.pos_embed, (4, 4), 1))
+    torch.testing.assert_close(interpolate_positions(model.vit, vit.pos_embed), antialias(vit.pos_embed, (4, 4), 1))
 
 
 def test_the_papers_recipe_is_trained_as_dinov2_and_openmidnights_as_its_code() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from midnight.ssl.model.packing import Group, Layout, pack, unpack
+from midnight.ssl.model.packing import Group, Packing, pack, unpack
 from midnight.ssl.model.residual import draw_kept, kept_count, residual
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ def tokens() -> Tensor:
     return pack(groups)[0].requires_grad_()
 
 
-def branch(x: Tensor, layout: Layout) -> Tensor:
+def branch(x: Tensor, layout: Packing) -> Tensor:
     """Depends on all tokens of a sample, as attention does."""
     return torch.cat([(part + part.mean(1, keepdim=True)).tanh().flatten(0, 1) for part in unpack(x, layout)])
 
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_masking_the_whole_branch() -> None:
 def test_only_kept_samples_are_computed() -> None:
     seen: list[int] = []
 
-    def counted(x: Tensor, layout: Layout) -> Tensor:
+    def counted(x: Tensor, layout: Packing) -> Tensor:
         seen.extend([len(x), sum(group.tokens for group in layout)])
         return x
 

@@ -131,9 +131,9 @@ def test_files_are_reopened_but_their_layout_is_read_once(tmp_path: Path, monkey
 
     records = [write(tmp_path / f"{name}.svs") for name in "abc"]
     layouts: list[str] = []
-    original = module.read_layout
+    original = module.read_tile_map
     monkeypatch.setattr(
-        module, "read_layout", lambda fd, record: layouts.append(record.slide_id) or original(fd, record)
+        module, "read_tile_map", lambda fd, record: layouts.append(record.slide_id) or original(fd, record)
     )
     before = psutil.Process().num_fds()
     with SlideReader(max_open=2) as reader:

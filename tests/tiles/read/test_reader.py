@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from midnight.tiles.read.reader import NATIVE, SlideReader, cut, plan, resample
+from midnight.tiles.read.reader import NATIVE, SlideReader, cut, plan, to_size
 from midnight.tissue.index import TissueRecord, read_index
 from midnight.tissue.resolution import SlideError
 from tests.tissue.small_slides import make_index, make_record, write_slide
@@ -40,13 +40,13 @@ def test_resampling_averages_exactly_fractions_included(seed: int, size: int, sc
     length = int(np.ceil(side - 1e-6))
     pixels = np.random.default_rng(seed).integers(0, 256, (length, length, 3), dtype=np.uint8)
     expected = averaged(pixels, size, side)
-    assert np.abs(resample(pixels, size, side).astype(float) - expected).max() < 0.5 + 0.05
+    assert np.abs(to_size(pixels, size, side).astype(float) - expected).max() < 0.5 + 0.05
 
 
 def test_scaling_up_keeps_edges_in_place() -> None:
     pixels = np.zeros((100, 100, 3), np.uint8)
     pixels[:, 50:] = 200
-    up = resample(pixels, 256, 100.0)
+    up = to_size(pixels, 256, 100.0)
     assert up.shape == (256, 256, 3)
     assert np.interp(100, up[100, 100:156, 0], np.arange(100, 156)) == pytest.approx(127.5, abs=0.3)
 

@@ -6,8 +6,8 @@ alternative text and caption from the file itself (`midnight.report.figures.styl
 
 from midnight.report.figures.curves import draw_curves
 from midnight.report.figures.gains import draw_gains
+from midnight.report.figures.hed import draw_stain, variants
 from midnight.report.figures.patches import draw_patches, patch_tokens
-from midnight.report.figures.stain import draw_stain, variants
 from midnight.report.figures.tiles import draw_tiles
 from midnight.report.figures.tissue import draw_tissue
 from midnight.report.figures.tsne import draw_tsne, read_embeddings

@@ -51,7 +51,7 @@ def figure(height: float, width: float = WIDTH) -> Iterator[Figure]:
 def save(drawn: Figure, output: Path, title: str, alt: str, caption: str, dpi: int = 160) -> None:
     """Write an SVG or PNG (by suffix) atomically, with its title, alternative text and caption inside.
 
-    The description is `alt`, a blank line, `caption`; `midnight.report.embed` reads it back. Nothing in the file
+    The description is `alt`, a blank line, `caption`; `midnight.report.inline` reads it back. Nothing in the file
     depends on the time.
     """
     metadata: dict[str, str | None] = {"Title": title, "Description": f"{alt}\n\n{caption}"}

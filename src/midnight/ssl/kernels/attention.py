@@ -6,10 +6,10 @@ Made for crops of few hundred tokens: nothing is padded in memory, and all crop 
 import torch
 from torch import Tensor
 
-from midnight.ssl.model.packing import Layout, unpack
+from midnight.ssl.model.packing import Packing, unpack
 
 
-def attend(qkv: Tensor, heads: int, layout: Layout) -> tuple[Tensor, Tensor]:
+def attend(qkv: Tensor, heads: int, layout: Packing) -> tuple[Tensor, Tensor]:
     """softmax(q kᵀ / √E) v within each crop.
 
     Args:
@@ -33,7 +33,7 @@ def attend(qkv: Tensor, heads: int, layout: Layout) -> tuple[Tensor, Tensor]:
 
 
 def attend_backward(
-    grad: Tensor, qkv: Tensor, out: Tensor, normalisers: Tensor, heads: int, layout: Layout
+    grad: Tensor, qkv: Tensor, out: Tensor, normalisers: Tensor, heads: int, layout: Packing
 ) -> tuple[Tensor, Tensor]:
     """What comes back through `attend`.
 

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
 
-from midnight.ssl.model.packing import Group, Layout, unpack
+from midnight.ssl.model.packing import Group, Packing, unpack
 
 log = logging.getLogger(__name__)
 XFORMERS_ON = {"cuda"}
 """Kinds of device that it is asked for."""
 
 
-def packed_attention(attn: Attention, x: Tensor, layout: Layout) -> Tensor:
+def packed_attention(attn: Attention, x: Tensor, layout: Packing) -> Tensor:
     """What timm's `attn` makes of each crop of packed tokens [N, D] by itself, as [N, D]."""
     qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, attn.head_dim))
     dropout = attn.attn_drop.p if attn.training else 0.0
@@ -87,7 +87,7 @@ def _log_fallback(why: str, error: Exception) -> None:
     log.warning("attention by torch: %s (%s)", why, reason[0])
 
 
-def _xformers(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout: float) -> Tensor:
+def _xformers(q: Tensor, k: Tensor, v: Tensor, layout: Packing, dropout: float) -> Tensor:
     """Block-diagonal attention of [1, N, heads, head_dim]."""
     from xformers import ops
 
@@ -97,7 +97,7 @@ def _xformers(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout: float) -
 
 
 @functools.lru_cache(maxsize=16)
-def _block_diagonal(layout: Layout, device: torch.device) -> Any:
+def _block_diagonal(layout: Packing, device: torch.device) -> Any:
     """The mask of a layout, kept: making one copies its lengths to the device."""
     from xformers.ops import fmha
 

@@ -17,7 +17,7 @@ from midnight.ssl.kernels import has_triton
 from midnight.ssl.model.attention import settle
 from midnight.ssl.model.blocks import compile_blocks, drop_rates, make_packable
 from midnight.ssl.model.fused import fusable, needed_rows, patch_tokens
-from midnight.ssl.model.packing import Layout, pack, unpack
+from midnight.ssl.model.packing import Packing, pack, unpack
 from midnight.ssl.model.positions import add_positions, resize_of
 from midnight.ssl.model.residual import draw_kept, draw_rows
 
@@ -215,7 +215,7 @@ class MaskedViT(nn.Module):
         *cls, patches = seen.split([*(group.samples for group in layout), len(hidden)])
         return LossTokens(cls, patches)
 
-    def _fused(self, tokens: Tensor, layout: Layout, needed: Tensor | None = None) -> Tensor:
+    def _fused(self, tokens: Tensor, layout: Packing, needed: Tensor | None = None) -> Tensor:
         kind = tokens.device.type
         if torch.is_autocast_enabled(kind):
             tokens = tokens.to(torch.get_autocast_dtype(kind))

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from midnight.errors import ConfigError
 from midnight.ssl.model.attention import packed_attention
 from midnight.ssl.model.fused import fused_block
-from midnight.ssl.model.packing import Layout
+from midnight.ssl.model.packing import Packing
 from midnight.ssl.model.residual import Kept, Seen, residual
 
 BACKEND = "inductor"
@@ -31,7 +31,7 @@ class PackedBlock(Block):
         x: Tensor,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
-        layout: Layout | None = None,
+        layout: Packing | None = None,
         kept: Sequence[Kept | None] = (None, None),
         seen: Sequence[Seen] | None = None,
         needed: Tensor | None = None,
@@ -51,7 +51,7 @@ class PackedBlock(Block):
         x = residual(x, layout, kept[0], self._attend)
         return residual(x, layout, kept[1], lambda tokens, _: self.ls2(self.mlp(self.norm2(tokens))))
 
-    def _attend(self, tokens: Tensor, layout: Layout) -> Tensor:
+    def _attend(self, tokens: Tensor, layout: Packing) -> Tensor:
         attn = cast(Attention, self.attn)
         scaled: Tensor = self.ls1(packed_attention(attn, self.norm1(tokens), layout))
         return scaled

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from midnight.ssl.kernels import activations, attention, folding, tokens
-from midnight.ssl.model.packing import Layout
+from midnight.ssl.model.packing import Packing
 from midnight.ssl.model.residual import Seen
 
 
@@ -31,7 +31,7 @@ class Middle(Protocol):
 
 class _Attend(NamedTuple):
     heads: int
-    layout: Layout
+    layout: Packing
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         out, normalisers = attention.attend(hidden, self.heads, self.layout)
@@ -178,7 +178,7 @@ def patch_tokens(embed: PatchEmbed, images: Tensor) -> Tensor:
     return F.linear(F.pad(patches, (0, spare)), F.pad(weight, (0, spare)), embed.proj.bias)
 
 
-def needed_rows(layout: Layout, prefix: int, hidden: Tensor) -> Tensor:
+def needed_rows(layout: Packing, prefix: int, hidden: Tensor) -> Tensor:
     """Where, in packed tokens, the CLS tokens of all crops lie, and then some of the first group's patches.
 
     Args:

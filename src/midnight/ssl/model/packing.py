@@ -19,17 +19,17 @@ class Group(NamedTuple):
         return self.samples * self.length
 
 
-Layout = tuple[Group, ...]
+Packing = tuple[Group, ...]
 """The groups of a packed sequence, in order."""
 
 
-def pack(groups: Sequence[Tensor]) -> tuple[Tensor, Layout]:
+def pack(groups: Sequence[Tensor]) -> tuple[Tensor, Packing]:
     """Tokens of each crop size [B_g, T_g, D] as one sequence [Σ B_g·T_g, D], and where each lies."""
     layout = tuple(Group(*tokens.shape[:2]) for tokens in groups)
     return torch.cat([tokens.flatten(0, 1) for tokens in groups]), layout
 
 
-def unpack(packed: Tensor, layout: Layout) -> list[Tensor]:
+def unpack(packed: Tensor, layout: Packing) -> list[Tensor]:
     """The groups [B_g, T_g, ...] of a packed sequence [Σ B_g·T_g, ...]."""
     parts = packed.split([group.tokens for group in layout])
     return [part.unflatten(0, tuple(group)) for part, group in zip(parts, layout, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from midnight.ssl.model.packing import Group, Layout, unpack
+from midnight.ssl.model.packing import Group, Packing, unpack
 
 Kept = tuple[Tensor, ...]
 """For each group, the samples that a branch sees: int64 [kept], no sample twice."""
@@ -22,7 +22,7 @@ def kept_count(samples: int, rate: float) -> int:
     return max(1, int(samples * (1 - rate)))
 
 
-def draw_kept(layout: Layout, rates: Sequence[Sequence[float]], device: torch.device) -> list[list[Kept | None]]:
+def draw_kept(layout: Packing, rates: Sequence[Sequence[float]], device: torch.device) -> list[list[Kept | None]]:
     """Which samples keep each branch of each block; None where all do.
 
     All are drawn at once, from torch's generator: blocks are left without randomness, so that recomputing one for
@@ -55,10 +55,10 @@ class Seen(NamedTuple):
 
     rows: Tensor | None
     scales: Tensor | None
-    layout: Layout
+    layout: Packing
 
 
-def draw_rows(layout: Layout, rates: Sequence[Sequence[float]], device: torch.device) -> list[list[Seen]]:
+def draw_rows(layout: Packing, rates: Sequence[Sequence[float]], device: torch.device) -> list[list[Seen]]:
     """What each branch of each block sees, as tokens: the same samples as `draw_kept` draws, found at once for all.
 
     Args:
@@ -81,13 +81,13 @@ def draw_rows(layout: Layout, rates: Sequence[Sequence[float]], device: torch.de
 
 
 @functools.lru_cache(maxsize=16)
-def _token_scales(layout: Layout, fewer: Layout, device: torch.device) -> Tensor:
+def _token_scales(layout: Packing, fewer: Packing, device: torch.device) -> Tensor:
     """float32 [n]; kept, since to make them copies to the device."""
     scales = torch.tensor(_scales(layout, fewer), device=device)
     return torch.cat([scale.expand(group.tokens) for scale, group in zip(scales, fewer, strict=True)])
 
 
-def residual(x: Tensor, layout: Layout, kept: Kept | None, branch: Callable[[Tensor, Layout], Tensor]) -> Tensor:
+def residual(x: Tensor, layout: Packing, kept: Kept | None, branch: Callable[[Tensor, Packing], Tensor]) -> Tensor:
     """x + branch(x) of packed tokens [N, D]; of the samples `kept` only, if given, scaled to keep the mean."""
     if kept is None:
         return x + branch(x, layout)
@@ -97,11 +97,11 @@ def residual(x: Tensor, layout: Layout, kept: Kept | None, branch: Callable[[Ten
     return out
 
 
-def _scales(layout: Layout, fewer: Layout) -> list[float]:
+def _scales(layout: Packing, fewer: Packing) -> list[float]:
     return [group.samples / less.samples for group, less in zip(layout, fewer, strict=True)]
 
 
-def _take(x: Tensor, layout: Layout, fewer: Layout, kept: Kept, scales: Sequence[float] = ()) -> Tensor:
+def _take(x: Tensor, layout: Packing, fewer: Packing, kept: Kept, scales: Sequence[float] = ()) -> Tensor:
     """The kept samples' tokens, one after the other, each group times its scale if given."""
     out = x.new_empty(sum(group.tokens for group in fewer), x.shape[-1])
     parts = zip(unpack(out, fewer), unpack(x, layout), kept, strict=True)
@@ -112,7 +112,7 @@ def _take(x: Tensor, layout: Layout, fewer: Layout, kept: Kept, scales: Sequence
     return out
 
 
-def _add_(x: Tensor, added: Tensor, layout: Layout, fewer: Layout, kept: Kept, scales: Sequence[float]) -> Tensor:
+def _add_(x: Tensor, added: Tensor, layout: Packing, fewer: Packing, kept: Kept, scales: Sequence[float]) -> Tensor:
     """Add scale · added to the kept samples, in place."""
     groups = zip(unpack(x, layout), unpack(added, fewer), kept, scales, strict=True)
     for target, source, samples, scale in groups:
@@ -124,7 +124,7 @@ class _Take(torch.autograd.Function):
     """The kept samples' tokens; by hand, since autograd's way through split and cat copies everything twice more."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layout: Layout, fewer: Layout, *kept: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layout: Packing, fewer: Packing, *kept: Tensor) -> Tensor:
         ctx.layouts = layout, fewer
         ctx.save_for_backward(*kept)
         return _take(x, layout, fewer, kept)
@@ -141,7 +141,7 @@ class _Add(torch.autograd.Function):
     """x plus the scaled branch at the kept samples."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, added: Tensor, layout: Layout, fewer: Layout, *kept: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, added: Tensor, layout: Packing, fewer: Packing, *kept: Tensor) -> Tensor:
         ctx.layouts = layout, fewer
         ctx.save_for_backward(*kept)
         return _add_(x.clone(), added, layout, fewer, kept, _scales(layout, fewer))

@@ -117,7 +117,7 @@ def load_backbone(model: MaskedViT, state: State, source: str) -> None:
     """
     weights, mask_token = to_timm(state)
     if "pos_embed" in weights:
-        weights["pos_embed"] = resample(model.vit, weights["pos_embed"], model.resize)
+        weights["pos_embed"] = interpolate_positions(model.vit, weights["pos_embed"], model.resize)
     problems = describe_misfit(model.vit.state_dict(), weights)
     if problems:
         raise MidnightError(f"{source}: does not fit the recipe's backbone: {problems}")
@@ -136,7 +136,7 @@ def misfit(path: Path, backbone: Backbone, img_size: int) -> str:
         vit = build_vit(backbone, img_size)
     weights, _ = to_timm({name: value.to("meta") for name, value in read_weights(path).items()})
     if "pos_embed" in weights:
-        weights["pos_embed"] = resample(vit, weights["pos_embed"])
+        weights["pos_embed"] = interpolate_positions(vit, weights["pos_embed"])
     return describe_misfit(vit.state_dict(), weights)
 
 
@@ -155,7 +155,7 @@ def describe_misfit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor
     )
 
 
-def resample(vit: VisionTransformer, embedding: Tensor, resize: Resize = antialias) -> Tensor:
+def interpolate_positions(vit: VisionTransformer, embedding: Tensor, resize: Resize = antialias) -> Tensor:
     """Position embeddings [1, P + N, D] for the model's grid; P prefix tokens stay as they are.
 
     What is no square grid comes back as it is.

@@ -98,7 +98,7 @@ def axis_matrix(start: Tensor, extent: Tensor, sigma: Tensor, flip: Tensor, size
     return torch.where(flip[:, None, None], weights.flip(1), weights)
 
 
-def resample(tiles: Tensor, draws: DeviceDraws, size: int) -> Tensor:
+def resample_views(tiles: Tensor, draws: DeviceDraws, size: int) -> Tensor:
     """The cropped, resized, blurred and oriented views of tiles [B, 3, h, w], levels 0-255: [B, V, 3, size, size]."""
     (batch, _, height, width), views = tiles.shape, draws.boxes.shape[1]
     top, left, high, wide = draws.boxes.flatten(0, 1).unbind(1)
@@ -168,6 +168,6 @@ class DeviceAugment:
         return draw_shift(self._generators.at(Purpose.STAIN, number), self._sigma)
 
     def _views(self, pixels: Tensor, draws: DeviceDraws, size: int) -> Tensor:
-        images = photometric(resample(pixels, draws, size), draws) / 255
+        images = photometric(resample_views(pixels, draws, size), draws) / 255
         mean, std = (per_channel(tuple(values), pixels.device) for values in (self._crops.mean, self._crops.std))
         return (images - mean) / std

@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Layout:
+class TileMap:
     """Where a slide's tiles are, by OpenSlide's level; and the file's size and time stamp when this was read.
 
     missing: by level, the numbers of tiles that are not to be read though they may be there; None where they are not
@@ -44,7 +44,7 @@ class Layout:
     stamp: tuple[int, int]
 
 
-def read_layout(fd: int, record: TissueRecord) -> Layout:
+def read_tile_map(fd: int, record: TissueRecord) -> TileMap:
     """The layout of an open slide.
 
     Raises:
@@ -62,7 +62,7 @@ def read_layout(fd: int, record: TissueRecord) -> Layout:
         missing = missing_tiles(fd, levels) if record.vendor == APERIO else [None] * len(levels)
     except LayoutError as error:
         raise NotDecodedError(str(error)) from error
-    return Layout(tuple(_checked(level) for level in levels), tuple(missing), stamp(fd))
+    return TileMap(tuple(_checked(level) for level in levels), tuple(missing), stamp(fd))
 
 
 def stamp(fd: int) -> tuple[int, int]:
@@ -96,7 +96,7 @@ def open_file(path: str) -> int:
 class DirectSlide:
     """An open slide; close() frees its one file handle."""
 
-    def __init__(self, fd: int, layout: Layout, decoder: TileDecoder) -> None:
+    def __init__(self, fd: int, layout: TileMap, decoder: TileDecoder) -> None:
         self._fd = fd
         self._layout = layout
         self._decoder = decoder

@@ -19,14 +19,14 @@ import openslide
 
 from midnight.outages import Patience
 from midnight.tiles.read.area import average
-from midnight.tiles.read.direct import DirectSlide, Layout, open_file, read_layout, stamp
+from midnight.tiles.read.direct import DirectSlide, TileMap, open_file, read_tile_map, stamp
 from midnight.tiles.read.jpeg import NotDecodedError, decoder
-from midnight.tiles.read.window import NATIVE, Tile, Window, cut, plan, resample
+from midnight.tiles.read.window import NATIVE, Tile, Window, cut, plan, to_size
 from midnight.tissue.index import CHANGED, TissueRecord
 from midnight.tissue.openslides import damaged, open_slide, read_rgb, unusable
 from midnight.tissue.resolution import DamagedError, SlideError
 
-__all__ = ["NATIVE", "ReferenceSlide", "SlideReader", "Tile", "Window", "cut", "plan", "resample"]
+__all__ = ["NATIVE", "ReferenceSlide", "SlideReader", "Tile", "Window", "cut", "plan", "to_size"]
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class SlideReader:
         self._references: Pool[ReferenceSlide] = Pool(min(max_open, MAX_REFERENCES))
         self._decoder = decoder()
         self._cache = openslide.OpenSlideCache(REFERENCE_CACHE)
-        self._layouts: OrderedDict[str, Layout | None] = OrderedDict()
+        self._layouts: OrderedDict[str, TileMap | None] = OrderedDict()
         self._noted: set[str] = set()
 
     def __enter__(self) -> "SlideReader":
@@ -157,7 +157,7 @@ class SlideReader:
             MidnightError: slides are away, or file handles wanting, for longer than is waited.
         """
         side = window.pixels
-        return resample(self.region(record, window, column, row, side, side), window.size, window.side)
+        return to_size(self.region(record, window, column, row, side, side), window.size, window.side)
 
     def region(self, record: TissueRecord, window: Window, column: int, row: int, width: int, height: int) -> Tile:
         """Pixels of the window's averaged level, of which `cut` makes tiles.
@@ -222,11 +222,11 @@ class SlideReader:
             raise
         return DirectSlide(fd, layout, self._decoder)
 
-    def _read_layout(self, fd: int, record: TissueRecord) -> Layout:
+    def _read_layout(self, fd: int, record: TissueRecord) -> TileMap:
         while len(self._layouts) >= MAX_LAYOUTS:
             self._layouts.popitem(last=False)
         self._layouts[record.path] = None
-        layout = read_layout(fd, record)
+        layout = read_tile_map(fd, record)
         self._layouts[record.path] = layout
         return layout
 

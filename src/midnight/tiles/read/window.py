@@ -84,10 +84,10 @@ def plan(record: TissueRecord, size: int, mpp: float) -> Window | None:
 
 def cut(region: Tile, window: Window, column: int, row: int) -> Tile:
     """The tile at column, row of a region that was read for its window: uint8 [size, size, 3]."""
-    return resample(region[row : row + window.pixels, column : column + window.pixels], window.size, window.side)
+    return to_size(region[row : row + window.pixels, column : column + window.pixels], window.size, window.side)
 
 
-def resample(pixels: Tile, size: int, side: float) -> Tile:
+def to_size(pixels: Tile, size: int, side: float) -> Tile:
     """Exactly `side` × `side` px from the upper left of `pixels`, averaged (or scaled up) to `size` × `size`.
 
     Args:

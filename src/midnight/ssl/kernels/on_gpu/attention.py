@@ -14,7 +14,7 @@ from torch import Tensor
 
 from midnight.ssl.kernels.on_gpu.launch import kernel
 from midnight.ssl.kernels.on_gpu.tokens import total
-from midnight.ssl.model.packing import Layout
+from midnight.ssl.model.packing import Packing
 
 
 class Tiles(NamedTuple):
@@ -26,7 +26,7 @@ class Tiles(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def tiles_of(layout: Layout, size: int, device: torch.device) -> Tiles:
+def tiles_of(layout: Packing, size: int, device: torch.device) -> Tiles:
     """Of a layout, `size` tokens each; kept, since to make them copies to the device."""
     rows, start = [], 0
     for group in layout:
@@ -185,7 +185,7 @@ _BLOCK = 64
 """Tokens per program of `_products`."""
 
 
-def attend(qkv: Tensor, heads: int, layout: Layout, launch: Launch | None = None) -> tuple[Tensor, Tensor]:
+def attend(qkv: Tensor, heads: int, layout: Packing, launch: Launch | None = None) -> tuple[Tensor, Tensor]:
     """See `midnight.ssl.kernels.attention.attend`; heads must be 16, 32, 64 or 128 wide."""
     tile, step, warps, stages = launch or FORWARD
     count, wide = len(qkv), qkv.shape[1] // 3
@@ -203,7 +203,7 @@ def attend_backward(
     out: Tensor,
     normalisers: Tensor,
     heads: int,
-    layout: Layout,
+    layout: Packing,
     launch: Launch | None = None,
 ) -> tuple[Tensor, Tensor]:
     """See `midnight.ssl.kernels.attention.attend_backward`."""

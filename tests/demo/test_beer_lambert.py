@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midnight.demo.beer_lambert import UNITS, add_grain, colourise, draw_stain
 from midnight.demo.classes import TissueClass
 from midnight.demo.layout import draw_slide
 from midnight.demo.render import render
 from midnight.demo.scene import build_scene
-from midnight.demo.stain import UNITS, add_grain, colourise, draw_stain
 
 CELLULAR = (TissueClass.STROMA, TissueClass.GLAND, TissueClass.LYMPHOCYTES, TissueClass.TUMOUR)
 

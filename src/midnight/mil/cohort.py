@@ -17,7 +17,7 @@ from midnight.errors import MidnightError
 from midnight.mil.ahead import Bag, Readers, Tiles, bags_ahead, prepare, tiles_ahead
 from midnight.mil.bags import Mark, bag_path, read_mark, write_bag
 from midnight.mil.compute import features_of
-from midnight.mil.job import Item, Job
+from midnight.mil.job import FeatureJob, Item
 from midnight.mil.ledger import FAILED, LEFT_OUT, OK, TO_DO, Row, check_table, write_table
 from midnight.outages import Patience
 from midnight.pools import thread_pool
@@ -32,7 +32,7 @@ PIPELINE = TileSettings()
 
 
 def embed_slides(
-    items: Sequence[Item], refused: Sequence[Refused], job: Job, output: Path, table: Path, force: bool = False
+    items: Sequence[Item], refused: Sequence[Refused], job: FeatureJob, output: Path, table: Path, force: bool = False
 ) -> list[Row]:
     """Write `output/h5_files/{slide_id}.h5` of every slide that has none yet, and the table of all.
 
@@ -69,7 +69,7 @@ def embed_slides(
     return [*rows.values(), *rest]
 
 
-def done_before(items: Sequence[Item], job: Job, output: Path, force: bool) -> dict[str, Row]:
+def done_before(items: Sequence[Item], job: FeatureJob, output: Path, force: bool) -> dict[str, Row]:
     """Rows of the slides whose file is there, of the same slide and settings.
 
     Raises:
@@ -89,7 +89,7 @@ def done_before(items: Sequence[Item], job: Job, output: Path, force: bool) -> d
     return found
 
 
-def _other(mark: Mark | None, job: Job) -> str:
+def _other(mark: Mark | None, job: FeatureJob) -> str:
     """Why a file may not be replaced: it is somebody else's, or of other settings."""
     if mark is None:
         return "is there, and is no file of features that this command wrote"
@@ -110,7 +110,7 @@ def _row(item: Item, mark: Mark) -> Row:
     return Row(item.slide_id, item.path, OK, mark.tiles, mark.damaged, mark.mpp, mark.seconds)
 
 
-def _embed(items: Sequence[Item], job: Job, output: Path, total: int) -> Iterator[Row]:
+def _embed(items: Sequence[Item], job: FeatureJob, output: Path, total: int) -> Iterator[Row]:
     """Rows of slides as they are finished."""
     files = [item.path for item in items]
     limit = PIPELINE.patience
@@ -140,7 +140,7 @@ def _rest(stream: Iterator[tuple[Bag, Future[Tiles] | None]]) -> Iterator[Future
         yield chunk
 
 
-def _finish(bag: Bag, chunks: Iterator[Future[Tiles]], job: Job, output: Path, progress: "Progress") -> Row:
+def _finish(bag: Bag, chunks: Iterator[Future[Tiles]], job: FeatureJob, output: Path, progress: "Progress") -> Row:
     """Compute the features of a slide and write its file; or say why there is none."""
     item, started = bag.item, time.monotonic()
     if bag.grid is not None and bag.record is not None:
@@ -153,7 +153,7 @@ def _finish(bag: Bag, chunks: Iterator[Future[Tiles]], job: Job, output: Path, p
 
 
 def _write(
-    bag: Bag, chunks: Iterator[Future[Tiles]], job: Job, output: Path, progress: "Progress", started: float
+    bag: Bag, chunks: Iterator[Future[Tiles]], job: FeatureJob, output: Path, progress: "Progress", started: float
 ) -> Row:
     record, grid, item = bag.record, bag.grid, bag.item
     assert record is not None and grid is not None  # noqa: S101 (asked by the caller)
